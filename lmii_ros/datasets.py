@@ -1,0 +1,104 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets: images with a label image each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lmii_ros.classes import CAMVID
+from lmii_ros.classes import UNKNOWN
+from lmii_ros.classes import ClassTable
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+CAMVID_VOID = 11
+
+
+class DatasetError(ValueError):
+    """A data set is missing, incomplete or has labels out of range."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """
+    Images and label images on disk.
+
+    :param classes: What the label indices mean.
+    :param images: Paths of the images.
+    :param labels: Path of the label image of each, one class index a pixel.
+    :param void: The label that stands for unknown in the label images.
+    """
+
+    classes: ClassTable
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...]
+    void: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> np.ndarray:
+        """
+        Return an image as uint8 [H, W, 3] in blue, green, red order.
+
+        :raises DatasetError: If the file cannot be read.
+        """
+        return _read(self.images[index], cv2.IMREAD_COLOR)
+
+    def truth(self, index: int) -> np.ndarray:
+        """
+        Return the labels of an image as uint8 [H, W], UNKNOWN where the truth is void.
+
+        :raises DatasetError: If the file cannot be read or has a label that is no class.
+        """
+        path = self.labels[index]
+        labels = _read(path, cv2.IMREAD_UNCHANGED)
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise DatasetError(f'{path}: expected 8-bit labels, one channel')
+        labels[labels == self.void] = UNKNOWN
+        wrong = (labels >= len(self.classes)) & (labels != UNKNOWN)
+        if wrong.any():
+            raise DatasetError(
+                f'{path}: label {labels[wrong][0]} is none of the {len(self.classes)} classes '
+                f'of {self.classes.name} nor void ({self.void})')
+        return labels
+
+
+def camvid(root: Path, split: str) -> Dataset:
+    """
+    Open CamVid in the folder layout of the SegNet tutorial.
+
+    Folders ``train``, ``val``, ``test`` with images, and ``trainannot``, ``valannot``,
+    ``testannot`` with labels of the same stem; 11 is void.
+
+    :param root: Folder that holds these.
+    :param split: Name of a folder, or several joined by ``+`` (``train+val``).
+    :raises DatasetError: If a folder or a label image is missing.
+    """
+    images: list[Path] = []
+    labels: list[Path] = []
+    for name in split.split('+'):
+        folder = Path(root) / name
+        if not folder.is_dir():
+            raise DatasetError(f'no folder {folder}; expected CamVid with folders {name}, {name}annot')
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise DatasetError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
+        for path in found:
+            label = folder.with_name(f'{name}annot') / f'{path.stem}.png'
+            if not label.is_file():
+                raise DatasetError(f'no label image {label} for {path}')
+            images.append(path)
+            labels.append(label)
+    return Dataset(CAMVID, tuple(images), tuple(labels), CAMVID_VOID)
+
+
+def _read(path: Path, flags: int) -> np.ndarray:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise DatasetError(f'{path}: not a readable image')
+    return image

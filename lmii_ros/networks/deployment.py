@@ -1,0 +1,73 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The form in which a trained network is run: uint8 camera pixels in, logits out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Sequence
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class Normalization(nn.Module):
+    """
+    Camera pixels to what a network takes.
+
+    :param mean: Mean of the red, green and blue channel, of values in 0..1.
+    :param std: Standard deviation of the same.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        # Reversed: the pixels come as blue, green, red and are swapped after being normalised.
+        self.register_buffer('offset', 255 * torch.tensor(mean[::-1]).reshape(1, 3, 1, 1))
+        self.register_buffer('scale', 1 / (255 * torch.tensor(std[::-1]).reshape(1, 3, 1, 1)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return uint8 [N, H, W, 3] blue, green, red as float [N, 3, H, W] red, green, blue."""
+        pixels = images.permute(0, 3, 1, 2).to(self.offset.dtype)
+        return ((pixels - self.offset) * self.scale).flip(1)
+
+
+class DeployedNetwork(nn.Sequential):
+    """
+    A network with its normalisation in front and its batch normalisation folded away.
+
+    Every engine runs this module or its ONNX export, so all see the same pixels: uint8
+    [N, H, W, 3] in blue, green, red order to logits float [N, num_classes, h, w].
+
+    :param network: Trained network; it is copied, not changed.
+    :param mean: As of :class:`Normalization`.
+    :param std: As of :class:`Normalization`.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(Normalization(mean, std), fold_batch_norm(network))
+        self.align_corners: bool = network.align_corners
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """
+    Return a copy in inference mode whose convolutions have absorbed their batch normalisation.
+
+    Folded is each convolution that a batch normalisation directly follows in a Sequential.
+    """
+    network = copy.deepcopy(network).eval()
+    for sequential in network.modules():
+        if not isinstance(sequential, nn.Sequential):
+            continue
+        layers = []
+        for layer in sequential:
+            if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(
+                    layers[-1], (nn.Conv2d, nn.ConvTranspose2d)):
+                layers[-1] = fuse_conv_bn_eval(
+                    layers[-1], layer, transpose=isinstance(layers[-1], nn.ConvTranspose2d))
+            else:
+                layers.append(layer)
+        if len(layers) < len(sequential):
+            del sequential[:]
+            sequential.extend(layers)
+    return network

@@ -1,0 +1,74 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Random changes of a training image that leave its labels true."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from lmii_ros.classes import UNKNOWN
+
+
+def crop(
+    image: np.ndarray,
+    labels: np.ndarray,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Scale, shift and flip an image at random to a crop of fixed size.
+
+    :param image: uint8 [H, W, 3].
+    :param labels: uint8 [H, W].
+    :param size: Height and width of the crop; at scale 1 it just covers the image's height or
+        width.
+    :param scale: Smallest and largest scale, drawn log-uniformly.
+    :return: Image and labels of that size; UNKNOWN where the crop reaches beyond the image.
+    """
+    height, width = size
+    fit = max(height / image.shape[0], width / image.shape[1])
+    zoom = fit * np.exp(rng.uniform(*np.log(scale)))
+    slack_x = width - zoom * image.shape[1]
+    slack_y = height - zoom * image.shape[0]
+    left = rng.uniform(min(0, slack_x), max(0, slack_x))
+    top = rng.uniform(min(0, slack_y), max(0, slack_y))
+    # Pixel centres lie at half coordinates, so that scale 1 is the plain resize of inference.
+    matrix = np.array([
+        [zoom, 0, left + 0.5 * zoom - 0.5],
+        [0, zoom, top + 0.5 * zoom - 0.5]])
+    if rng.random() < 0.5:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += width - 1
+    image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    labels = cv2.warpAffine(
+        labels, matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=UNKNOWN)
+    return image, labels
+
+
+def vary_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """
+    Change an image's exposure, contrast, colour cast and saturation, blur it or add noise.
+
+    :param image: uint8 [H, W, 3].
+    :param strength: 0 changes nothing, 1 a lot.
+    """
+    if strength == 0:
+        return image
+    pixels = image.astype(np.float32) / 255
+    pixels = pixels ** np.float32(np.exp(rng.normal(0, 0.3 * strength)))
+    grey = pixels.mean(axis=2, keepdims=True)
+    saturation = np.float32(np.exp(rng.normal(0, 0.5 * strength)))
+    contrast = np.float32(np.exp(rng.normal(0, 0.3 * strength)))
+    cast = np.exp(rng.normal(0, 0.1 * strength, 3)).astype(np.float32)
+    brightness = np.float32(rng.normal(0, 0.15 * strength))
+    middle = grey.mean()
+    pixels = (grey + saturation * (pixels - grey)) * cast
+    pixels = middle + contrast * (pixels - middle) + brightness
+    chance = rng.random()
+    if chance < 0.2 * strength:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 2.0))
+    elif chance > 1 - 0.2 * strength:
+        pixels += rng.normal(0, 0.05, pixels.shape).astype(np.float32)
+    return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
