@@ -4,7 +4,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """
+    Depthwise convolution that stays in fp32 while being trained under autocast on a CPU.
+
+    There (torch 2.13, oneDNN) its bf16 weight gradient is garbage now and then.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.training and x.is_cpu):
+            return super().forward(x)
+        with torch.autocast('cpu', enabled=False):
+            return super().forward(x.float())
 
 
 def conv_norm_act(
@@ -15,7 +30,7 @@ def conv_norm_act(
     *,
     stride: int = 1,
     dilation: int = 1,
-    groups: int = 1,
+    depthwise: bool = False,
     eps: float = 1e-5,
 ) -> nn.Sequential:
     """
@@ -25,11 +40,12 @@ def conv_norm_act(
     plain Sequential, :func:`lmii_ros.networks.deployment.fold_batch_norm` can fold it.
     """
     height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+    conv = DepthwiseConv2d if depthwise else nn.Conv2d
     return nn.Sequential(
-        nn.Conv2d(
+        conv(
             in_channels, out_channels, (height, width), stride=stride, dilation=dilation,
-            padding=(dilation * (height // 2), dilation * (width // 2)), groups=groups,
-            bias=False),
+            padding=(dilation * (height // 2), dilation * (width // 2)),
+            groups=in_channels if depthwise else 1, bias=False),
         nn.BatchNorm2d(out_channels, eps=eps),
         act,
     )

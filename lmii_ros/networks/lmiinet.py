@@ -123,9 +123,9 @@ class LFIB(nn.Module):
         self.right_to_left = CombinationCoefficient(half)
         self.local = nn.Sequential(_conv(half, half, (3, 1)), _conv(half, half, (1, 3)))
         self.context = nn.Sequential(
-            _conv(half, half, 3, dilation=dilation, groups=half), _conv(half, half, 1))
+            _conv(half, half, 3, dilation=dilation, depthwise=True), _conv(half, half, 1))
         self.channel_gate = ChannelGate()
-        self.project = _conv(channels, channels, 3, groups=channels)
+        self.project = _conv(channels, channels, 3, depthwise=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         expanded = self.expand(x)
@@ -270,11 +270,11 @@ def _conv(
     *,
     stride: int = 1,
     dilation: int = 1,
-    groups: int = 1,
+    depthwise: bool = False,
 ) -> nn.Sequential:
     return conv_norm_act(
         in_channels, out_channels, kernel_size, nn.PReLU(out_channels),
-        stride=stride, dilation=dilation, groups=groups, eps=BN_EPS)
+        stride=stride, dilation=dilation, depthwise=depthwise, eps=BN_EPS)
 
 
 def _bottleneck(channels: int) -> nn.Sequential:

@@ -14,6 +14,7 @@ def crop(
     image: np.ndarray,
     labels: np.ndarray,
     size: tuple[int, int],
+    crop_size: tuple[int, int],
     scale: tuple[float, float],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -22,13 +23,13 @@ def crop(
 
     :param image: uint8 [H, W, 3].
     :param labels: uint8 [H, W].
-    :param size: Height and width of the crop; at scale 1 it just covers the image's height or
-        width.
+    :param size: Height and width that the image just covers at scale 1.
+    :param crop_size: Height and width of the crop.
     :param scale: Smallest and largest scale, drawn log-uniformly.
-    :return: Image and labels of that size; UNKNOWN where the crop reaches beyond the image.
+    :return: Image and labels of the crop; UNKNOWN where the crop reaches beyond the image.
     """
-    height, width = size
-    fit = max(height / image.shape[0], width / image.shape[1])
+    height, width = crop_size
+    fit = max(size[0] / image.shape[0], size[1] / image.shape[1])
     zoom = fit * np.exp(rng.uniform(*np.log(scale)))
     slack_x = width - zoom * image.shape[1]
     slack_y = height - zoom * image.shape[0]

@@ -27,7 +27,8 @@ class Recipe:
 
     :param network: Name for :func:`lmii_ros.networks.build`.
     :param split: Splits of the data set that are trained on, joined by ``+``.
-    :param input_size: Height and width to which images are scaled, and of the training crops.
+    :param input_size: Height and width to which images are scaled, before random scaling.
+    :param crop_size: Height and width of the training crops.
     :param epochs: Passes over the data.
     :param batch_size: Images a step.
     :param learning_rate: Peak of AdamW's learning rate.
@@ -37,6 +38,8 @@ class Recipe:
     :param scale: Smallest and largest random scale, relative to ``input_size``.
     :param color: Strength of the random colour changes, 0 for none, 1 for strong.
     :param synthetic_share: Share of synthetic road scenes among the training images.
+    :param loss_stride: The loss is computed on every so many-th row and column, at an offset drawn
+        anew each step: a coarse head learns nothing from more, and it takes most of a step.
     :param precision: ``fp32``, or ``bf16`` for autocast.
     :param seed: Seed of weights, order and augmentation.
     :param arguments: Further arguments of the network.
@@ -47,6 +50,7 @@ class Recipe:
     network: str
     split: str
     input_size: tuple[int, int]
+    crop_size: tuple[int, int]
     epochs: int
     batch_size: int
     learning_rate: float
@@ -56,6 +60,7 @@ class Recipe:
     scale: tuple[float, float] = (0.5, 2.0)
     color: float = 0.5
     synthetic_share: float = 0.0
+    loss_stride: int = 1
     precision: str = 'fp32'
     seed: int = 1
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -93,9 +98,11 @@ def read(path: Path) -> Recipe:
     for condition, message in (
         (recipe.network in NETWORKS, f'network must be one of {list(NETWORKS)}'),
         (recipe.precision in ('fp32', 'bf16'), 'precision must be fp32 or bf16'),
-        (len(recipe.input_size) == 2 and min(recipe.input_size) >= 32,
-         'input_size must be a height and a width of at least 32'),
+        (all(len(size) == 2 and min(size) >= 32
+             for size in (recipe.input_size, recipe.crop_size)),
+         'input_size and crop_size must be a height and a width of at least 32'),
         (recipe.epochs >= 1 and recipe.batch_size >= 1, 'epochs and batch_size must be positive'),
+        (recipe.loss_stride >= 1, 'loss_stride must be positive'),
         (0 <= recipe.synthetic_share <= 1, 'synthetic_share must be in 0..1'),
         (0 < recipe.scale[0] <= recipe.scale[1], 'scale must be two rising positive numbers'),
     ):

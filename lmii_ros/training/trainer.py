@@ -25,7 +25,9 @@ from lmii_ros import weights
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import Dataset
 from lmii_ros.networks.deployment import Normalization
+from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
+from lmii_ros.simulation import SimulatedFrame
 from lmii_ros.training import augmentation
 from lmii_ros.training.recipe import Recipe
 from lmii_ros.weights import WeightInfo
@@ -33,6 +35,8 @@ from lmii_ros.weights import WeightInfo
 CHECKPOINT = 'checkpoint.pt'
 LOG = 'log.jsonl'
 MAX_GRADIENT_NORM = 5.0
+SYNTHETIC_SCENES = 64
+SYNTHETIC_MOMENTS = 4
 
 
 class CheckpointError(ValueError):
@@ -47,8 +51,15 @@ class TrainingImages(TorchDataset):
     same images.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, epoch: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        synthetic: list[SimulatedFrame],
+        recipe: Recipe,
+        epoch: int,
+    ) -> None:
         self._dataset = dataset
+        self._synthetic = synthetic
         self._recipe = recipe
         self._epoch = epoch
 
@@ -59,12 +70,12 @@ class TrainingImages(TorchDataset):
         recipe = self._recipe
         rng = np.random.default_rng([recipe.seed, self._epoch, index])
         if rng.random() < recipe.synthetic_share:
-            scene = RoadScene(seed=int(rng.integers(2 ** 31)))
-            frame = scene.render(float(rng.uniform(0, 60)))
+            frame = self._synthetic[rng.integers(len(self._synthetic))]
             image, labels = frame.image, frame.labels
         else:
             image, labels = self._dataset.image(index), self._dataset.truth(index)
-        image, labels = augmentation.crop(image, labels, recipe.input_size, recipe.scale, rng)
+        image, labels = augmentation.crop(
+            image, labels, recipe.input_size, recipe.crop_size, recipe.scale, rng)
         return augmentation.vary_color(image, recipe.color, rng), labels
 
 
@@ -94,28 +105,34 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = networks.build(
-        recipe.network, len(training.classes), **recipe.arguments).to(device)
+        recipe.network, len(training.classes), **recipe.arguments
+    ).to(device, memory_format=torch.channels_last)
     average = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(
         _parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
     normalize = Normalization(recipe.mean, recipe.std).to(device)
     class_weights = torch.from_numpy(_class_weights(training)).to(device)
+    synthetic = _synthetic_frames(recipe)
     first_epoch = _resume(out / CHECKPOINT, recipe, network, average, optimizer, device)
     steps = math.ceil(len(training) / recipe.batch_size)
     for epoch in range(first_epoch, recipe.epochs):
         started = time.monotonic()
         loader = DataLoader(
-            TrainingImages(training, recipe, epoch), recipe.batch_size, shuffle=True,
+            TrainingImages(training, synthetic, recipe, epoch), recipe.batch_size, shuffle=True,
             num_workers=workers, pin_memory=device.type == 'cuda',
             generator=torch.Generator().manual_seed(recipe.seed * 100_003 + epoch))
         network.train()
+        offsets = np.random.default_rng([recipe.seed, epoch]).integers(
+            recipe.loss_stride, size=(steps, 2))
         losses = []
         progress = tqdm(loader, f'epoch {epoch + 1}/{recipe.epochs}', leave=False, disable=None)
         for step, (images, truth) in enumerate(progress):
             for group in optimizer.param_groups:
                 group['lr'] = _learning_rate(recipe, epoch + step / steps)
             images = normalize(images.to(device, non_blocking=True))
+            top, left = offsets[step]
+            truth = truth[:, top::recipe.loss_stride, left::recipe.loss_stride]
             truth = truth.to(device, non_blocking=True).long()
             with _autocast(recipe, device):
                 logits = network(images.contiguous(memory_format=torch.channels_last))
@@ -161,6 +178,19 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
     )
 
 
+def _synthetic_frames(recipe: Recipe) -> list[SimulatedFrame]:
+    """Draw the synthetic scenes once: making a scene takes longer than a training step."""
+    if not recipe.synthetic_share:
+        return []
+    frames = []
+    for index in range(SYNTHETIC_SCENES):
+        rng = np.random.default_rng([recipe.seed, index])
+        camera = PinholeCamera.from_fov(480, 360, horizontal_fov_deg=rng.uniform(45, 70))
+        scene = RoadScene(seed=int(rng.integers(2 ** 31)), camera=camera)
+        frames += [scene.render(time_s) for time_s in rng.uniform(0, 60, SYNTHETIC_MOMENTS)]
+    return frames
+
+
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
     # Decaying biases, normalisation and activation slopes hurts and does not regularise.
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
@@ -191,8 +221,10 @@ def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 def _loss(
     logits: torch.Tensor, truth: torch.Tensor, class_weights: torch.Tensor, align_corners: bool,
 ) -> torch.Tensor:
-    logits = F.interpolate(
-        logits.float(), truth.shape[-2:], mode='bilinear', align_corners=align_corners)
+    logits = logits.float()
+    if logits.shape[-2:] != truth.shape[-2:]:
+        logits = F.interpolate(
+            logits, truth.shape[-2:], mode='bilinear', align_corners=align_corners)
     return F.cross_entropy(logits, truth, class_weights, ignore_index=UNKNOWN)
 
 
