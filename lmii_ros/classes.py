@@ -50,7 +50,7 @@ class ClassTable:
         for color in self.colors:
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
                 raise ClassTableError(
-                    f'class table {self.name!r}: {color} is not a colour of three values in 0..255')
+                    f'class table {self.name!r}: {color} is not a colour, three values in 0..255')
         self.indices(self.drivable)
 
     def __len__(self) -> int:

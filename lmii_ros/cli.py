@@ -26,13 +26,43 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='lmii', description='Semantic segmentation for robots.')
     commands = parser.add_subparsers(dest='command', required=True)
 
+    demo = commands.add_parser(
+        'demo', help='show camera, network and outputs at work over ROS 2')
+    demo.add_argument(
+        '--source', default='', help='folder, video or bag of your own (a synthetic road scene)')
+    demo.add_argument(
+        '--labels', default='', help='label images of the folder, or label topic of the bag')
+    demo.add_argument('--topic', default='', help='image topic of the bag (its only one)')
+    demo.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
+    demo.add_argument(
+        '--input-height', type=int, default=0,
+        help='at which the network sees the frames (that of its training)')
+    demo.add_argument('--rate', type=float, default=8.0, help='frames per second (%(default)s)')
+    demo.add_argument('--seconds', type=float, default=15.0, help='at most (%(default)s)')
+    demo.add_argument(
+        '--out', type=Path, default=Path('output'), help='folder for the results (%(default)s)')
+    demo.set_defaults(run=_demo)
+
+    evaluate = commands.add_parser('evaluate', help='measure accuracy')
+    subjects = evaluate.add_subparsers(dest='subject', required=True)
+    dataset = subjects.add_parser('dataset', help='on a data set with labels')
+    dataset.add_argument('data', type=Path, help='folder of the data set')
+    dataset.add_argument('--split', default='val', help='(%(default)s)')
+    dataset.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
+    dataset.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    dataset.add_argument(
+        '--input-height', type=int, default=0,
+        help='at which the network sees the frames (that of its training)')
+    dataset.add_argument('--json', type=Path, help='file for the same as JSON')
+    dataset.set_defaults(run=_evaluate_dataset)
+
     train = commands.add_parser('train', help='train a network by a recipe')
     train.add_argument('recipe', type=Path, help='YAML file, see config/training')
     train.add_argument('--data', type=Path, required=True, help='folder of the data set')
     train.add_argument(
         '--out', type=Path, required=True,
         help='folder for checkpoint, log and weight file; a run found there is continued')
-    train.add_argument('--val', default='val', help='split to measure on, "" for none (%(default)s)')
+    train.add_argument('--val', default='val', help='split to measure on, empty for none (%(default)s)')
     train.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     train.add_argument(
         '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')
@@ -41,6 +71,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # The commands import what they need: torch alone takes seconds, which --help should not.
+
+def _demo(options: argparse.Namespace) -> None:
+    from lmii_ros.nodes import demo
+    demo.run(demo.Demo(
+        out=options.out, source=options.source, labels=options.labels, topic=options.topic,
+        weight_file=options.weights, input_height=options.input_height, rate=options.rate,
+        seconds=options.seconds))
+
+
+def _evaluate_dataset(options: argparse.Namespace) -> None:
+    from lmii_ros import datasets
+    from lmii_ros.evaluation import dataset
+    from lmii_ros.segmenter import Segmenter
+    segmenter = Segmenter(
+        options.weights, device=options.device, input_height=options.input_height)
+    counts = dataset.evaluate(segmenter, datasets.camvid(options.data, options.split))
+    print(dataset.table(counts, segmenter.info.classes))
+    if options.json:
+        options.json.write_text(dataset.to_json(counts, segmenter.info.classes))
+
 
 def _train(options: argparse.Namespace) -> None:
     from lmii_ros import datasets

@@ -84,7 +84,8 @@ def camvid(root: Path, split: str) -> Dataset:
     for name in split.split('+'):
         folder = Path(root) / name
         if not folder.is_dir():
-            raise DatasetError(f'no folder {folder}; expected CamVid with folders {name}, {name}annot')
+            raise DatasetError(
+                f'no folder {folder}; expected CamVid with folders {name} and {name}annot')
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise DatasetError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')

@@ -25,6 +25,7 @@ from torch import nn
 from lmii_ros import networks
 from lmii_ros.classes import ClassTable
 from lmii_ros.classes import ClassTableError
+from lmii_ros.share import share_directory
 
 FORMAT = 1
 KEY = 'lmii_ros'
@@ -82,7 +83,7 @@ class WeightInfo:
             mean, std = (
                 tuple(float(value) for value in values[key]) for key in ('mean', 'std'))
             if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-                raise WeightError(f'mean {mean} and std {std}, expected three values each, std > 0')
+                raise WeightError(f'mean {mean} and std {std}, expected three each, std > 0')
             if min(height, width) < 1:
                 raise WeightError(f'input size {height}x{width}, expected at least 1x1')
             return cls(
@@ -119,6 +120,23 @@ def save(path: Path, info: WeightInfo, network: nn.Module) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, str(temporary), metadata={KEY: info.to_json()})
     temporary.replace(path)
+
+
+def find(name: str | Path) -> Path:
+    """
+    Return the path of a weight file.
+
+    :param name: Path of a file, or the name of a shipped one, with or without suffix.
+    :raises WeightError: If there is neither; the message lists the shipped ones.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    folder = share_directory() / 'weights'
+    shipped = folder / f'{Path(name).name.removesuffix(SUFFIX)}{SUFFIX}'
+    if Path(name).parent == Path('.') and shipped.is_file():
+        return shipped
+    names = sorted(path.stem for path in folder.glob(f'*{SUFFIX}'))
+    raise WeightError(f'no weight file {name}; shipped with the package are: {", ".join(names)}')
 
 
 def load(path: Path) -> tuple[WeightInfo, nn.Module]:

@@ -23,7 +23,7 @@ def select_device(name: str) -> torch.device:
     """
     Return the device of that name.
 
-    :param name: ``auto`` (CUDA where there is a GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    :param name: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for CUDA if there is a GPU, else CPU.
     :raises EngineError: If there is no such device on this machine.
     """
     if name == 'auto':

@@ -1,0 +1,65 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy on a data set."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from tqdm import tqdm
+
+from lmii_ros import metrics
+from lmii_ros.classes import ClassTable
+from lmii_ros.datasets import Dataset
+from lmii_ros.segmenter import Segmenter
+
+
+class EvaluationError(ValueError):
+    """The data set cannot be evaluated with these weights."""
+
+
+def evaluate(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
+    """
+    Label every image of a data set and count, at label resolution.
+
+    :return: The counts of :func:`lmii_ros.metrics.confusion`, over all images.
+    :raises EvaluationError: If the network was trained for other classes, or an image and its
+        labels differ in size.
+    """
+    classes = segmenter.info.classes
+    if classes.classes != dataset.classes.classes:
+        raise EvaluationError(
+            f'{segmenter.weight_file} has the classes of {classes.name}, '
+            f'the data set those of {dataset.classes.name}')
+    counts = np.zeros((len(classes), len(classes) + 1), np.int64)
+    for index in tqdm(range(len(dataset)), 'evaluate', disable=None):
+        truth = dataset.truth(index)
+        segmentation, = segmenter.segment([dataset.image(index)])
+        if segmentation.labels.shape != truth.shape:
+            raise EvaluationError(
+                f'{dataset.images[index]} is {segmentation.labels.shape}, '
+                f'its labels are {truth.shape}')
+        counts += metrics.confusion(segmentation.labels, truth, len(classes))
+    return counts
+
+
+def table(counts: np.ndarray, classes: ClassTable) -> str:
+    """Return the scores as a table for a terminal."""
+    scores = metrics.scores(counts)
+    rows = [(name, iou) for name, iou in zip(classes.classes, scores.iou)]
+    rows += [('mIoU', scores.miou), ('pixel accuracy', scores.pixel_accuracy)]
+    return '\n'.join(f'{name:<16}{100 * value:6.2f} %' for name, value in rows)
+
+
+def to_json(counts: np.ndarray, classes: ClassTable) -> str:
+    """Return the scores (0..1, null for a class that never occurs) and the counts as JSON."""
+    scores = metrics.scores(counts)
+    return json.dumps({
+        'miou': scores.miou,
+        'pixel_accuracy': scores.pixel_accuracy,
+        'iou': {
+            name: None if np.isnan(iou) else iou
+            for name, iou in zip(classes.classes, scores.iou)},
+        'confusion': counts.tolist(),
+    }, indent=1)

@@ -1,0 +1,165 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The segmentation node's output topics; what nobody subscribes to is not computed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import cv2
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy
+from rclpy.qos import QoSProfile
+from rclpy.qos import ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from lmii_ros import rendering
+from lmii_ros.classes import ClassTable
+from lmii_ros.drivable import drivable_area
+from lmii_ros.nodes.image_message import image_message
+from lmii_ros.nodes.parameters import Settings
+from lmii_ros.segmenter import Segmentation
+
+try:
+    from vision_msgs.msg import LabelInfo
+    from vision_msgs.msg import VisionClass
+except ImportError:
+    LabelInfo = None
+
+TOPICS = {
+    'labels': Image,
+    'color': Image,
+    'overlay': Image,
+    'overlay/compressed': CompressedImage,
+    'confidence': Image,
+    'drivable': Image,
+    'camera_info': CameraInfo,
+}
+"""Name, below the node's own, and type of each output that goes with a frame."""
+
+
+class Outputs:
+    """
+    The publishers of a node, while it is configured.
+
+    :param node: The node; the topics are private to it.
+    :param classes: The classes that the labels mean.
+    """
+
+    def __init__(self, node: LifecycleNode, classes: ClassTable) -> None:
+        self._node = node
+        self._classes = classes
+        self._palette = classes.palette()
+        overriding = QoSOverridingOptions.with_default_policies()
+        self._publishers = {
+            name: node.create_lifecycle_publisher(
+                message_type, f'~/{name}', QoSProfile(depth=1), qos_overriding_options=overriding)
+            for name, message_type in TOPICS.items()}
+        if LabelInfo is None:
+            node.get_logger().info(
+                'vision_msgs is not installed, so ~/label_info is not published '
+                '(apt install ros-$ROS_DISTRO-vision-msgs)')
+        else:
+            self._publishers['label_info'] = node.create_lifecycle_publisher(
+                LabelInfo, '~/label_info', QoSProfile(
+                    depth=1, reliability=ReliabilityPolicy.RELIABLE,
+                    durability=DurabilityPolicy.TRANSIENT_LOCAL))
+
+    def close(self) -> None:
+        """Remove the publishers."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def wanted(self, *names: str) -> bool:
+        """Return whether one of these topics has a subscriber; any topic, if none is named."""
+        return any(
+            self._publishers[name].get_subscription_count() > 0 for name in names or TOPICS)
+
+    def publish_label_info(self, min_confidence: float) -> None:
+        """Publish, once for all subscribers to come, which class each label means."""
+        if LabelInfo is None:
+            return
+        message = LabelInfo(threshold=min_confidence)
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        message.class_map = [
+            VisionClass(class_id=index, class_name=name)
+            for index, name in enumerate(self._classes.classes)]
+        self._publishers['label_info'].publish(message)
+
+    def publish(
+        self,
+        header: Header,
+        frame: np.ndarray,
+        segmentation: Segmentation,
+        settings: Settings,
+        camera_info: CameraInfo | None,
+    ) -> None:
+        """
+        Publish what a frame gave, on each topic that has a subscriber.
+
+        :param header: The frame's, which every output carries.
+        :param frame: uint8 [H, W, 3], blue, green, red.
+        :param segmentation: Of this frame, with confidence if that topic is wanted.
+        :param settings: Of this frame.
+        :param camera_info: The camera's newest calibration, if there is any.
+        """
+        pictures = _Pictures(frame, segmentation.labels, self._palette, self._classes, settings)
+        if self.wanted('labels'):
+            self._publish('labels', image_message(header, segmentation.labels, 'mono8'))
+        if self.wanted('confidence') and segmentation.confidence is not None:
+            self._publish('confidence', image_message(header, segmentation.confidence, 'mono8'))
+        if self.wanted('color'):
+            self._publish('color', image_message(
+                header, rendering.colorize(segmentation.labels, self._palette), 'rgb8'))
+        if self.wanted('drivable'):
+            self._publish('drivable', image_message(header, pictures.drivable, 'mono8'))
+        if self.wanted('overlay'):
+            self._publish('overlay', image_message(header, pictures.overlay, 'rgb8'))
+        if self.wanted('overlay/compressed'):
+            self._publish('overlay/compressed', CompressedImage(
+                header=header, format='rgb8; jpeg compressed bgr8',
+                data=_jpeg(pictures.overlay, settings.jpeg_quality)))
+        if self.wanted('camera_info') and camera_info is not None:
+            camera_info.header = header
+            self._publish('camera_info', camera_info)
+
+    def _publish(self, name: str, message: object) -> None:
+        self._publishers[name].publish(message)
+
+
+class _Pictures:
+    """What several outputs of one frame share, made when the first one asks."""
+
+    def __init__(
+        self,
+        frame: np.ndarray,
+        labels: np.ndarray,
+        palette: np.ndarray,
+        classes: ClassTable,
+        settings: Settings,
+    ) -> None:
+        self._frame = frame
+        self._labels = labels
+        self._palette = palette
+        self._classes = classes
+        self._settings = settings
+
+    @cached_property
+    def drivable(self) -> np.ndarray:
+        return drivable_area(self._labels, self._settings.drivable(self._classes))
+
+    @cached_property
+    def overlay(self) -> np.ndarray:
+        return rendering.overlay(
+            self._frame, self._labels, self.drivable, self._palette, self._settings.opacity)
+
+
+def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+    _, data = cv2.imencode(
+        '.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return data.tobytes()

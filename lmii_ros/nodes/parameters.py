@@ -1,0 +1,142 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of the segmentation node: declaration, checks, and a snapshot of their values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import fields
+from dataclasses import replace
+from typing import Iterable
+
+from rcl_interfaces.msg import FloatingPointRange
+from rcl_interfaces.msg import IntegerRange
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from lmii_ros.classes import ClassTable
+
+MIN_INPUT_HEIGHT = 64
+TRANSPORTS = ('raw', 'compressed')
+
+_UNCONFIGURED = 'Can be set while the node is unconfigured.'
+DESCRIPTORS = (
+    ParameterDescriptor(
+        name='weights',
+        description='Weight file: a path, or the name of a shipped one. ' + _UNCONFIGURED),
+    ParameterDescriptor(
+        name='engine', description='What runs the network. ' + _UNCONFIGURED,
+        additional_constraints='auto or torch'),
+    ParameterDescriptor(
+        name='device', description='Where it runs. ' + _UNCONFIGURED,
+        additional_constraints='auto (GPU if there is one), cpu, cuda or cuda:N'),
+    ParameterDescriptor(
+        name='threads', description='CPU threads, 0 for the engine\'s choice. ' + _UNCONFIGURED,
+        integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]),
+    ParameterDescriptor(
+        name='image_transport',
+        description='raw subscribes image, compressed subscribes image/compressed. '
+        + _UNCONFIGURED,
+        additional_constraints='raw or compressed'),
+    ParameterDescriptor(
+        name='input_height',
+        description='Height in pixels at which the network sees a frame, aspect kept; 0 for that '
+        'of its training.',
+        additional_constraints=f'0, or at least {MIN_INPUT_HEIGHT}',
+        integer_range=[IntegerRange(from_value=0, to_value=4096, step=1)]),
+    ParameterDescriptor(
+        name='drivable_classes',
+        description='Names of the classes that the vehicle may drive on; one empty name for those '
+        'of the weight file\'s class table.'),
+    ParameterDescriptor(
+        name='min_confidence',
+        description='Pixels below this confidence are labelled 255, unknown.',
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)]),
+    ParameterDescriptor(
+        name='opacity', description='Share of the colours in the overlay.',
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)]),
+    ParameterDescriptor(
+        name='jpeg_quality', description='JPEG quality of overlay/compressed.',
+        integer_range=[IntegerRange(from_value=1, to_value=100, step=1)]),
+    ParameterDescriptor(
+        name='stale_after',
+        description='Seconds without a frame after which diagnostics report STALE.',
+        floating_point_range=[FloatingPointRange(from_value=0.1, to_value=3600.0)]),
+)
+
+
+class SettingsError(ValueError):
+    """Parameter values that cannot be used; the message is the reason for the user."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters' values, consistent with each other; named as the parameters are."""
+
+    weights: str = 'lpsnet_s_camvid'
+    engine: str = 'auto'
+    device: str = 'auto'
+    threads: int = 0
+    image_transport: str = 'raw'
+    input_height: int = 0
+    drivable_classes: tuple[str, ...] = ('',)
+    min_confidence: float = 0.0
+    opacity: float = 0.5
+    jpeg_quality: int = 80
+    stale_after: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.image_transport not in TRANSPORTS:
+            raise SettingsError(
+                f'image_transport {self.image_transport!r} is none of {", ".join(TRANSPORTS)}')
+        if 0 < self.input_height < MIN_INPUT_HEIGHT:
+            raise SettingsError(
+                f'input_height {self.input_height} is neither 0 nor at least {MIN_INPUT_HEIGHT}')
+
+    def drivable(self, classes: ClassTable) -> tuple[int, ...]:
+        """
+        Return the label indices of the drivable classes.
+
+        :raises ClassTableError: If the table has no class of a name.
+        """
+        names = tuple(name for name in self.drivable_classes if name)
+        return classes.indices(names or classes.drivable)
+
+    def changed(self, parameters: Iterable[Parameter], *, configured: bool) -> Settings:
+        """
+        Return these settings with other values.
+
+        :param parameters: New values; those that are not settings are passed over.
+        :param configured: Whether the network is loaded, so that what it was loaded with is fixed.
+        :raises SettingsError: If a value cannot be used, or not now.
+        """
+        names = {field.name for field in fields(self)}
+        values = {
+            parameter.name: _plain(parameter.value)
+            for parameter in parameters if parameter.name in names}
+        for name in ('weights', 'engine', 'device', 'threads', 'image_transport'):
+            if configured and values.get(name, getattr(self, name)) != getattr(self, name):
+                raise SettingsError(
+                    f'{name} is fixed while the node is configured; clean it up first')
+        return replace(self, **values)
+
+
+def declare(node: Node) -> Settings:
+    """
+    Declare the parameters, with the defaults of :class:`Settings`, and return their values.
+
+    :raises SettingsError: If the values given at start cannot be used.
+    :raises rclpy.exceptions.ParameterException: If one is of another type or out of range.
+    """
+    defaults = Settings()
+    declared = []
+    for descriptor in DESCRIPTORS:
+        default = getattr(defaults, descriptor.name)
+        default = list(default) if isinstance(default, tuple) else default
+        declared.append(node.declare_parameter(descriptor.name, default, descriptor))
+    return defaults.changed(declared, configured=False)
+
+
+def _plain(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,96 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A node as a process of its own: start, spin, and a clean end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Callable
+from typing import Protocol
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.task import Future
+
+# Not a name of rclpy's public interface, but the only one that its lifecycle services raise.
+RCLError = rclpy_implementation.RCLError
+
+
+class NodeFailed(RuntimeError):
+    """A node cannot do its work; the message is one line for the user."""
+
+
+class RunnableNode(Protocol):
+    """What :func:`run` needs of a node besides being one."""
+
+    finished: Future
+    """Done when the node has no more to do; holds a :class:`NodeFailed` if it could not do it."""
+
+    def start(self) -> None:
+        """
+        Begin, once the node exists.
+
+        :raises NodeFailed: If the node cannot begin.
+        """
+
+    def stop(self) -> None:
+        """End threads and release what is held; called once, whatever happened."""
+
+
+def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = None) -> int:
+    """
+    Run a node until it is finished or the process is told to end.
+
+    :param make_node: Makes the node, a :class:`rclpy.node.Node`.
+    :param arguments: Command line, by default the process's own.
+    :return: Exit code: 0 after SIGINT, SIGTERM or a regular end; 1 after one line about what
+        failed.
+    """
+    # rclpy passes signals on to the handlers that it finds; with this one, SIGTERM interrupts
+    # even the loading of a network, as SIGINT does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    node = None
+    try:
+        rclpy.init(args=arguments)
+        node = make_node()
+        node.start()
+        _spin(node)
+        return 0
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except (NodeFailed, ParameterException) as error:
+        _report(node, str(error))
+        return 1
+    finally:
+        # A second signal must not interrupt the clean-up.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if node is not None:
+            node.stop()
+        rclpy.try_shutdown()
+
+
+def _spin(node: Node) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while rclpy.ok() and not node.finished.done():
+        try:
+            executor.spin_until_future_complete(node.finished)
+        except RCLError as error:
+            # Before rclpy 8 a lifecycle transition that is not possible now ends up here
+            # (rclpy#1319); it is the caller's mistake and no reason to stop.
+            node.get_logger().warning(str(error))
+    if node.finished.done():
+        node.finished.result()
+
+
+def _report(node: Node | None, message: str) -> None:
+    if node is not None:
+        node.get_logger().fatal(message)
+    else:
+        print(message, file=sys.stderr)

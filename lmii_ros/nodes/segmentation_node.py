@@ -1,0 +1,296 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The segmentation node: camera images in, labels, overlays and drivable area out."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock import ClockType
+from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleState
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.qos import ReliabilityPolicy
+from rclpy.qos_overriding_options import InvalidQosOverridesError
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.task import Future
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image
+
+from lmii_ros import frames
+from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.engines import OutOfMemory
+from lmii_ros.frames import FrameError
+from lmii_ros.nodes import parameters
+from lmii_ros.nodes import process
+from lmii_ros.nodes.newest_frame import NewestFrame
+from lmii_ros.nodes.outputs import Outputs
+from lmii_ros.nodes.parameters import MIN_INPUT_HEIGHT
+from lmii_ros.nodes.parameters import Settings
+from lmii_ros.nodes.process import NodeFailed
+from lmii_ros.nodes.statistics import FrameStatistics
+from lmii_ros.segmenter import Segmenter
+
+DIAGNOSTICS_PERIOD_S = 1.0
+WARNING_PERIOD_S = 5.0
+STOP_TIMEOUT_S = 1.5
+"""How long the end of the process waits for a frame that is in the network."""
+MAX_LATENCY_S = 60.0
+"""A stamp older than this, or in the future, is of another clock and tells no latency."""
+
+
+class SegmentationNode(LifecycleNode):
+    """
+    A managed node (lifecycle) around a :class:`lmii_ros.segmenter.Segmenter`.
+
+    The executor's thread only receives: it leaves the newest image in a slot, from which a thread
+    of our own takes it, labels it and publishes. Topics and parameters are those of the README.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('segmentation_node')
+        self.finished = Future()
+        self._settings = parameters.declare(self)
+        self._autostart: bool = self.declare_parameter('autostart', True, ParameterDescriptor(
+            description='Whether the node configures and activates itself.',
+            read_only=True)).value
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._statistics = FrameStatistics()
+        self._segmenter: Segmenter | None = None
+        self._outputs: Outputs | None = None
+        self._camera_info: CameraInfo | None = None
+        self._newest: NewestFrame[tuple[Image | CompressedImage, float]] | None = None
+        self._worker: threading.Thread | None = None
+        self._input_subscriptions: list = []
+        self._why_not = ''
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        # Under simulated time a paused clock must not silence the diagnostics.
+        self.create_timer(
+            DIAGNOSTICS_PERIOD_S, self._publish_diagnostics,
+            clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def start(self) -> None:
+        """Configure and activate, with autostart. See :class:`process.RunnableNode`."""
+        if not self._autostart:
+            return
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                raise NodeFailed(self._why_not)
+
+    def stop(self) -> None:
+        """End the worker, or leave it behind if its frame takes too long."""
+        self._stop_receiving(STOP_TIMEOUT_S)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network, run it once, and create the publishers."""
+        settings = self._settings
+        try:
+            segmenter = Segmenter(
+                settings.weights, engine=settings.engine, device=settings.device,
+                threads=settings.threads, input_height=settings.input_height)
+            settings.drivable(segmenter.info.classes)
+            # The first run allocates and chooses kernels: no camera frame is to wait for that.
+            segmenter.segment([np.zeros((*segmenter.info.input_size, 3), np.uint8)])
+            self._outputs = Outputs(self, segmenter.info.classes)
+        except (ValueError, RuntimeError, OSError, InvalidQosOverridesError) as error:
+            return self._refuse('configure', error)
+        self._segmenter = segmenter
+        self._statistics = FrameStatistics()
+        if settings.device == 'auto' and segmenter.engine.device == 'cpu':
+            self.get_logger().info('device auto: no CUDA device was found, so the CPU is used')
+        self.get_logger().info(
+            f'{segmenter.weight_file.name}: {segmenter.info.network} with the classes of '
+            f'{segmenter.info.classes.name}, engine {segmenter.engine.name} on '
+            f'{segmenter.engine.device}')
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe, and start to label."""
+        super().on_activate(state)
+        newest = NewestFrame()
+        self._newest = newest
+        try:
+            self._subscribe()
+        except InvalidQosOverridesError as error:
+            self._stop_receiving()
+            return self._refuse('activate', error)
+        self._worker = threading.Thread(
+            target=self._work, args=(newest,), name='segmentation', daemon=True)
+        self._worker.start()
+        self._outputs.publish_label_info(self._settings.min_confidence)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish the frame that is in the network, and receive no more."""
+        self._stop_receiving()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release the network and the publishers."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release all that is held, from whatever state."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release all that is held, so that the node can be configured again."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _refuse(self, transition: str, error: Exception) -> TransitionCallbackReturn:
+        self._why_not = f'cannot {transition}: {error}'
+        if not self._autostart:
+            self.get_logger().error(self._why_not)
+        return TransitionCallbackReturn.FAILURE
+
+    def _release(self) -> None:
+        self._stop_receiving()
+        if self._outputs is not None:
+            self._outputs.close()
+        self._outputs = None
+        self._segmenter = None
+
+    def _subscribe(self) -> None:
+        overriding = QoSOverridingOptions.with_default_policies()
+        newest_only = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        message_type, topic = {
+            'raw': (Image, 'image'), 'compressed': (CompressedImage, 'image/compressed'),
+        }[self._settings.image_transport]
+        self._input_subscriptions = [
+            self.create_subscription(
+                message_type, topic, self._on_image, newest_only,
+                qos_overriding_options=overriding),
+            self.create_subscription(
+                CameraInfo, 'camera_info', self._on_camera_info, newest_only,
+                qos_overriding_options=overriding),
+        ]
+
+    def _stop_receiving(self, timeout_s: float | None = None) -> None:
+        for subscription in self._input_subscriptions:
+            self.destroy_subscription(subscription)
+        self._input_subscriptions = []
+        if self._newest is not None:
+            self._newest.close()
+        if self._worker is not None:
+            self._worker.join(timeout_s)
+        self._newest = self._worker = None
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._statistics.received(Time.from_msg(message.header.stamp).nanoseconds)
+        if not self._outputs.wanted():
+            self._statistics.dropped('no_subscriber')
+        elif self._newest.put((message, time.monotonic())):
+            self._statistics.dropped('superseded')
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        configured = self._segmenter is not None
+        try:
+            settings = self._settings.changed(changes, configured=configured)
+            if configured:
+                settings.drivable(self._segmenter.info.classes)
+                self._segmenter.input_height = settings.input_height
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings = settings
+        return SetParametersResult(successful=True)
+
+    def _work(self, newest: NewestFrame) -> None:
+        try:
+            while True:
+                item = newest.take()
+                if item is None:
+                    return
+                self._label(*item)
+        except NodeFailed as error:
+            self._fail(error)
+        except Exception:
+            # Labels after an error that nobody foresaw are not to be trusted.
+            self._fail(NodeFailed(f'labelling failed\n{traceback.format_exc()}'))
+
+    def _fail(self, error: NodeFailed) -> None:
+        self.finished.set_exception(error)
+        if self.executor is not None:
+            self.executor.wake()
+
+    def _label(self, message: Image | CompressedImage, received: float) -> None:
+        settings = self._settings
+        try:
+            frame = frames.decode(message)
+            segmentation, = self._segment(frame, settings)
+        except FrameError as error:
+            self._drop(error.reason, str(error))
+            return
+        except NonFiniteOutput as error:
+            self._drop('non_finite_output', str(error))
+            return
+        self._outputs.publish(message.header, frame, segmentation, settings, self._camera_info)
+        stamp = Time.from_msg(message.header.stamp, self.get_clock().clock_type)
+        latency = (self.get_clock().now() - stamp).nanoseconds / 1e9
+        self._statistics.labelled(
+            latency if 0 <= latency < MAX_LATENCY_S else None, time.monotonic() - received)
+
+    def _segment(self, frame: np.ndarray, settings: Settings) -> list:
+        wanted = {
+            'confidence': self._outputs.wanted('confidence'),
+            'min_confidence': settings.min_confidence,
+        }
+        try:
+            return self._segmenter.segment([frame], **wanted)
+        except OutOfMemory as error:
+            height = self._segmenter.input_size(frame.shape[:2])[0] // 2
+            if height < MIN_INPUT_HEIGHT:
+                raise NodeFailed(str(error)) from error
+            self.get_logger().error(f'{error}; going on at input height {height}')
+            self._segmenter.input_height = height
+        try:
+            return self._segmenter.segment([frame], **wanted)
+        except OutOfMemory as error:
+            raise NodeFailed(f'{error}; use a smaller network or input_height') from error
+
+    def _drop(self, reason: str, why: str) -> None:
+        self._statistics.dropped(reason)
+        self.get_logger().warning(
+            f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
+
+    def _publish_diagnostics(self) -> None:
+        segmenter = self._segmenter
+        facts = {} if segmenter is None else {
+            'weights': segmenter.weight_file.name,
+            'network': segmenter.info.network,
+            'engine': segmenter.engine.name,
+            'device': segmenter.engine.device,
+            'input height': segmenter.input_height or segmenter.info.input_size[0],
+        }
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [self._statistics.report(
+            f'{self.get_fully_qualified_name()}: segmentation', facts,
+            active=self._worker is not None, stale_after=self._settings.stale_after)]
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Run the node as a process."""
+    return process.run(SegmentationNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

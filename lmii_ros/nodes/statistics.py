@@ -1,0 +1,119 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What the node counts, and its /diagnostics message (REP 107)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections import deque
+from typing import Mapping
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import KeyValue
+
+WINDOW = 300
+"""Frames over which latencies are taken."""
+
+NOT_FAULTS = ('superseded', 'no_subscriber')
+"""Reasons for which dropping a frame is as it should be."""
+
+
+class FrameStatistics:
+    """
+    Counts of frames received, labelled and dropped by reason, rates and latencies.
+
+    Rates and ages are of the steady clock, so they hold under simulated time too. All methods may
+    be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received = 0
+        self._labelled = 0
+        self._dropped: Counter[str] = Counter()
+        self._newest_stamp = 0
+        self._last_received = time.monotonic()
+        self._reported = (time.monotonic(), 0, 0, Counter())
+        self._latencies: deque[float] = deque(maxlen=WINDOW)
+        self._processing: deque[float] = deque(maxlen=WINDOW)
+
+    def received(self, stamp_ns: int) -> None:
+        """Count a frame that came in; latencies start anew where stamps jump back."""
+        with self._lock:
+            self._received += 1
+            self._last_received = time.monotonic()
+            if stamp_ns < self._newest_stamp:
+                self._latencies.clear()
+            self._newest_stamp = stamp_ns
+
+    def dropped(self, reason: str) -> None:
+        """Count a frame that is not labelled."""
+        with self._lock:
+            self._dropped[reason] += 1
+
+    def labelled(self, latency_s: float | None, processing_s: float) -> None:
+        """
+        Count a frame whose outputs were published.
+
+        :param latency_s: Time since its stamp, None where the stamp tells nothing.
+        :param processing_s: Time since it came in.
+        """
+        with self._lock:
+            self._labelled += 1
+            self._processing.append(processing_s)
+            if latency_s is not None:
+                self._latencies.append(latency_s)
+
+    def report(
+        self, name: str, facts: Mapping[str, object], *, active: bool, stale_after: float,
+    ) -> DiagnosticStatus:
+        """
+        Return the status since the last report.
+
+        :param name: Name of the status.
+        :param facts: Further values to show, such as the operating point.
+        :param active: Whether frames are expected at all.
+        :param stale_after: Seconds without a frame after which the status is STALE.
+        """
+        with self._lock:
+            now = time.monotonic()
+            then, received, labelled, dropped = self._reported
+            self._reported = (now, self._received, self._labelled, self._dropped.copy())
+            period = max(now - then, 1e-9)
+            recent = self._dropped - dropped
+            values = {
+                **facts,
+                'frames received': self._received,
+                'frames labelled': self._labelled,
+                **{f'frames dropped: {key}': count for key, count in self._dropped.items()},
+                'input rate (Hz)': f'{(self._received - received) / period:.1f}',
+                'output rate (Hz)': f'{(self._labelled - labelled) / period:.1f}',
+                **_percentiles('latency', self._latencies),
+                **_percentiles('processing', self._processing),
+            }
+            age = now - self._last_received
+        faults = {key: count for key, count in recent.items() if key not in NOT_FAULTS}
+        level, message = DiagnosticStatus.OK, 'labelling'
+        if not active:
+            message = 'inactive'
+        elif 'non_finite_output' in faults:
+            level, message = DiagnosticStatus.ERROR, 'the network gives values that are not finite'
+        elif age > stale_after:
+            level, message = DiagnosticStatus.STALE, f'no frames for {age:.1f} s'
+        elif faults:
+            level = DiagnosticStatus.WARN
+            message = 'frames dropped: ' + ', '.join(
+                f'{key} {count}' for key, count in sorted(faults.items()))
+        return DiagnosticStatus(
+            level=level, name=name, message=message, hardware_id=str(facts.get('device', '')),
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def _percentiles(name: str, seconds: deque[float]) -> dict[str, str]:
+    if not seconds:
+        return {}
+    p50, p99 = np.percentile(seconds, (50, 99))
+    return {f'{name} p50 (ms)': f'{1000 * p50:.1f}', f'{name} p99 (ms)': f'{1000 * p99:.1f}'}

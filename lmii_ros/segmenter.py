@@ -1,0 +1,98 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Frames in, labels out: the one way in which node, evaluation and benchmark run a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from lmii_ros import engines
+from lmii_ros import weights
+from lmii_ros.classes import UNKNOWN
+
+STRIDE = 16
+"""Widths are multiples of this, the deepest stride of the networks."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """
+    What was seen in one frame.
+
+    :param labels: uint8 [H, W], class index at the frame's size, UNKNOWN below the minimum
+        confidence.
+    :param confidence: uint8 [H, W], probability of the label's class times 255, or None if it was
+        not asked for.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray | None
+
+
+class Segmenter:
+    """
+    A network at one operating point.
+
+    :param weight_file: Path of a weight file, or name of a shipped one.
+    :param engine: Engine name or ``auto``, see :func:`lmii_ros.engines.create`.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :param threads: CPU threads, 0 for the engine's choice.
+    :param input_height: Height at which the network sees a frame, 0 for that of its training. May
+        be set between frames.
+    :raises WeightError: If the weight file does not load.
+    :raises EngineError: If the engine or device is not there.
+    """
+
+    def __init__(
+        self,
+        weight_file: str | Path,
+        *,
+        engine: str = 'auto',
+        device: str = 'auto',
+        threads: int = 0,
+        input_height: int = 0,
+    ) -> None:
+        self.weight_file = weights.find(weight_file)
+        self.info, network = weights.load(self.weight_file)
+        self.engine = engines.create(engine, network, self.info, device=device, threads=threads)
+        self.input_height = input_height
+
+    def input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        """
+        Return height and width at which the network sees frames of a size.
+
+        The height is the asked-for one; the width keeps the aspect to the next multiple of
+        :data:`STRIDE`.
+        """
+        height = self.input_height or self.info.input_size[0]
+        width = height * frame_size[1] / frame_size[0]
+        return height, max(STRIDE, STRIDE * round(width / STRIDE))
+
+    def segment(
+        self,
+        frames: Sequence[np.ndarray],
+        *,
+        confidence: bool = False,
+        min_confidence: float = 0.0,
+    ) -> list[Segmentation]:
+        """
+        Label frames of one size, as one batch.
+
+        :param frames: uint8 [H, W, 3] each, blue, green, red.
+        :param confidence: Whether to give the confidence too.
+        :param min_confidence: Pixels below this confidence (0..1) become UNKNOWN.
+        :raises NonFiniteOutput: If the network's output is not finite.
+        :raises OutOfMemory: If the device's memory does not suffice.
+        """
+        labels, certainty = self.engine.segment(
+            frames, self.input_size(frames[0].shape[:2]),
+            confidence=confidence or min_confidence > 0)
+        if min_confidence > 0:
+            labels[certainty < 255 * min_confidence] = UNKNOWN
+        if not confidence:
+            return [Segmentation(image, None) for image in labels]
+        return [Segmentation(*pair) for pair in zip(labels, certainty)]

@@ -1,0 +1,63 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+from glob import glob
+
+from setuptools import find_packages
+from setuptools import setup
+
+NAME = 'lmii_ros'
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        (f'share/{NAME}/launch', glob('launch/*.launch.py')),
+        (f'share/{NAME}/config', glob('config/*.*')),
+        (f'share/{NAME}/config/training', glob('config/training/*.yaml')),
+        (f'share/{NAME}/weights', glob('weights/*.safetensors') + glob('weights/*.md')),
+    ],
+    python_requires='>=3.10',
+    install_requires=[
+        'numpy>=1.21',
+        'opencv-python-headless>=4.5',
+        'PyYAML',
+        'rosbags>=0.10.4',
+        'rosbags-image>=0.10',
+        'safetensors>=0.4',
+        'torch>=2.5',
+        'tqdm',
+    ],
+    extras_require={
+        # What a ROS 2 installation brings along, as wheels, for machines without one.
+        'ros': [
+            'ros-jazzy-diagnostic-msgs',
+            'ros-jazzy-rclpy[fastrtps]',
+            'ros-jazzy-sensor-msgs',
+        ],
+        'test': [
+            'catkin-pkg',
+            'colcon-common-extensions',
+            'flake8',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'pytest',
+        ],
+    },
+    zip_safe=True,
+    author='lmii_ros maintainers',
+    maintainer='lmii_ros maintainers',
+    maintainer_email='lmii-ros@users.noreply.github.com',
+    description='Where a robot may drive: real-time semantic segmentation of camera frames.',
+    license='Apache-2.0',
+    entry_points={
+        'console_scripts': [
+            'lmii = lmii_ros.cli:main',
+            'segmentation_node = lmii_ros.nodes.segmentation_node:main',
+            'camera_simulator_node = lmii_ros.nodes.camera_simulator_node:main',
+        ],
+    },
+)
