@@ -25,7 +25,6 @@ setup(
         'opencv-python-headless>=4.5',
         'PyYAML',
         'rosbags>=0.10.4',
-        'rosbags-image>=0.10',
         'safetensors>=0.4',
         'torch>=2.5',
         'tqdm',

@@ -183,7 +183,7 @@ def _yuv(image: np.ndarray, encoding: str) -> np.ndarray:
     """Return BGR as uint8 [1.5 H, W] (nv12, nv21) or [H, W, 2] (the 4:2:2 encodings)."""
     height, width = image.shape[:2]
     _check_fit(width, height, 'nv12')
-    # By way of 4:2:0 for 4:2:2 too: OpenCV has had BGR to UYVY and YUY2 only since 4.9.
+    # By way of 4:2:0 for 4:2:2 too: the OpenCV of Humble and Jazzy has no BGR to UYVY or YUY2.
     planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).reshape(-1)
     luma = planes[:height * width].reshape(height, width)
     u, v = planes[height * width:].reshape(2, height // 2, width // 2)
