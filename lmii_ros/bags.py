@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import closing
 from dataclasses import dataclass
-import io
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
@@ -14,6 +14,8 @@ from typing import Iterator
 
 import numpy as np
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import CompressionFormat
+from rosbags.rosbag2 import CompressionMode
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores
@@ -246,6 +248,7 @@ class ImageBagWriter:
         # Version 9 stores the QoS profiles as a list, which Humble, Iron and the like refuse
         # with "bad conversion"; version 8 stores them as text, which they and all later read.
         self._writer = Writer(self._path, version=8, storage_plugin=StoragePlugin.MCAP)
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._typestore = get_typestore(Stores.ROS2_HUMBLE)
         self._connections: dict[str, Any] = {}
 

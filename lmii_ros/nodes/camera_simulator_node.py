@@ -106,7 +106,8 @@ class CameraSimulatorNode(Node):
         if self.context.ok():
             self._image_publisher.wait_for_all_acked(LAST_FRAME_TIMEOUT)
             self._truth_publisher.wait_for_all_acked(LAST_FRAME_TIMEOUT)
-        self.get_logger().info(f'{self._published} frames published')
+        if self._published:
+            self.get_logger().info(f'{self._published} frames published')
 
     def _open(self) -> Iterator[SourceFrame]:
         chosen = self._parameters
