@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -94,18 +95,28 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from lmii_ros import datasets
+    from lmii_ros import weights
     from lmii_ros.engines.torch import select_device
+    from lmii_ros.evaluation import dataset
+    from lmii_ros.segmenter import Segmenter
     from lmii_ros.training import recipe
     from lmii_ros.training.trainer import train
     chosen = recipe.read(options.recipe)
+    validation = datasets.camvid(options.data, options.val) if options.val else None
     path = train(
         chosen,
         datasets.camvid(options.data, chosen.split),
-        datasets.camvid(options.data, options.val) if options.val else None,
+        validation,
         options.out,
         device=select_device(options.device),
         workers=options.workers,
     )
+    if validation and options.val not in chosen.split.split('+'):
+        miou = dataset.miou_by_height(Segmenter(path, device=options.device), validation)
+        info, network = weights.load(path)
+        weights.save(path, replace(info, miou=miou), network)
+        for height, value in miou.items():
+            print(f'mIoU on {options.val} at input height {height}: {100 * value:.2f} %')
     print(path)
 
 

@@ -14,6 +14,8 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.datasets import Dataset
 from lmii_ros.segmenter import Segmenter
 
+LADDER = (0.5, 0.75, 1.0, 1.25)
+
 
 class EvaluationError(ValueError):
     """The data set cannot be evaluated with these weights."""
@@ -42,6 +44,21 @@ def evaluate(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
                 f'its labels are {truth.shape}')
         counts += metrics.confusion(segmentation.labels, truth, len(classes))
     return counts
+
+
+def miou_by_height(segmenter: Segmenter, dataset: Dataset) -> dict[int, float]:
+    """
+    Return the mIoU (0..1) at input heights around that of the training, for the weight file.
+
+    The heights are the training's own and the multiples of 32 next to :data:`LADDER` times it.
+    """
+    trained = segmenter.info.input_size[0]
+    heights = {trained, *(32 * round(trained * factor / 32) for factor in LADDER)}
+    result = {}
+    for height in sorted(heights):
+        segmenter.input_height = height
+        result[height] = metrics.scores(evaluate(segmenter, dataset)).miou
+    return result
 
 
 def table(counts: np.ndarray, classes: ClassTable) -> str:
