@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         '--out', type=Path, required=True,
         help='folder for checkpoint, log and weight file; a run found there is continued')
-    train.add_argument('--val', default='val', help='split to measure on, empty for none (%(default)s)')
+    train.add_argument(
+        '--val', default='val', help='split to measure on, empty for none (%(default)s)')
     train.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     train.add_argument(
         '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')

@@ -119,6 +119,8 @@ def save(path: Path, info: WeightInfo, network: nn.Module) -> None:
     temporary = path.with_name(path.name + '.part')
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, str(temporary), metadata={KEY: info.to_json()})
+    # safetensors lets only the owner read; an installed package is for all.
+    temporary.chmod(0o644)
     temporary.replace(path)
 
 

@@ -112,9 +112,10 @@ class Settings:
         :raises SettingsError: If a value cannot be used, or not now.
         """
         names = {field.name for field in fields(self)}
+        # A list that is empty in YAML has no type, and arrives as a parameter without value.
         values = {
-            parameter.name: _plain(parameter.value)
-            for parameter in parameters if parameter.name in names}
+            parameter.name: _plain(parameter.value) for parameter in parameters
+            if parameter.name in names and parameter.value is not None}
         for name in ('weights', 'engine', 'device', 'threads', 'image_transport'):
             if configured and values.get(name, getattr(self, name)) != getattr(self, name):
                 raise SettingsError(

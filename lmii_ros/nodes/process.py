@@ -17,8 +17,10 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.task import Future
 
-# Not a name of rclpy's public interface, but the only one that its lifecycle services raise.
+# Not names of rclpy's public interface, but the only ones that it raises for a command line that
+# is wrong, and from its lifecycle services.
 RCLError = rclpy_implementation.RCLError
+UnknownROSArgsError = rclpy_implementation.UnknownROSArgsError
 
 
 class NodeFailed(RuntimeError):
@@ -56,7 +58,7 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     node = None
     try:
-        rclpy.init(args=arguments)
+        _init(arguments)
         node = make_node()
         node.start()
         _spin(node)
@@ -73,6 +75,13 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
         if node is not None:
             node.stop()
         rclpy.try_shutdown()
+
+
+def _init(arguments: list[str] | None) -> None:
+    try:
+        rclpy.init(args=arguments)
+    except (RCLError, UnknownROSArgsError) as error:
+        raise NodeFailed(f'cannot use the arguments after --ros-args: {error}') from error
 
 
 def _spin(node: Node) -> None:

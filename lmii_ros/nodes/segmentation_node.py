@@ -10,6 +10,7 @@ import time
 import traceback
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.msg import SetParametersResult
@@ -21,10 +22,8 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
-from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
@@ -39,6 +38,7 @@ from lmii_ros.nodes.newest_frame import NewestFrame
 from lmii_ros.nodes.outputs import Outputs
 from lmii_ros.nodes.parameters import MIN_INPUT_HEIGHT
 from lmii_ros.nodes.parameters import Settings
+from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.statistics import FrameStatistics
 from lmii_ros.segmenter import Segmenter
@@ -62,7 +62,10 @@ class SegmentationNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__('segmentation_node')
         self.finished = Future()
-        self._settings = parameters.declare(self)
+        try:
+            self._settings = parameters.declare(self)
+        except SettingsError as error:
+            raise NodeFailed(str(error)) from error
         self._autostart: bool = self.declare_parameter('autostart', True, ParameterDescriptor(
             description='Whether the node configures and activates itself.',
             read_only=True)).value
@@ -104,7 +107,8 @@ class SegmentationNode(LifecycleNode):
             # The first run allocates and chooses kernels: no camera frame is to wait for that.
             segmenter.segment([np.zeros((*segmenter.info.input_size, 3), np.uint8)])
             self._outputs = Outputs(self, segmenter.info.classes)
-        except (ValueError, RuntimeError, OSError, InvalidQosOverridesError) as error:
+        except Exception as error:
+            # Whatever it is: rclpy would drop it without a word.
             return self._refuse('configure', error)
         self._segmenter = segmenter
         self._statistics = FrameStatistics()
@@ -118,14 +122,14 @@ class SegmentationNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and start to label."""
-        super().on_activate(state)
         newest = NewestFrame()
         self._newest = newest
         try:
             self._subscribe()
-        except InvalidQosOverridesError as error:
+        except Exception as error:
             self._stop_receiving()
             return self._refuse('activate', error)
+        super().on_activate(state)
         self._worker = threading.Thread(
             target=self._work, args=(newest,), name='segmentation', daemon=True)
         self._worker.start()
@@ -153,7 +157,9 @@ class SegmentationNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _refuse(self, transition: str, error: Exception) -> TransitionCallbackReturn:
-        self._why_not = f'cannot {transition}: {error}'
+        # On one line, which not every library's messages are.
+        self._why_not = f'cannot {transition}: {" ".join(str(error).split()) or repr(error)}'
+        self.get_logger().debug(traceback.format_exc())
         if not self._autostart:
             self.get_logger().error(self._why_not)
         return TransitionCallbackReturn.FAILURE
@@ -171,14 +177,11 @@ class SegmentationNode(LifecycleNode):
         message_type, topic = {
             'raw': (Image, 'image'), 'compressed': (CompressedImage, 'image/compressed'),
         }[self._settings.image_transport]
-        self._input_subscriptions = [
-            self.create_subscription(
-                message_type, topic, self._on_image, newest_only,
-                qos_overriding_options=overriding),
-            self.create_subscription(
-                CameraInfo, 'camera_info', self._on_camera_info, newest_only,
-                qos_overriding_options=overriding),
-        ]
+        for message_type, topic, callback in (
+                (message_type, topic, self._on_image),
+                (CameraInfo, 'camera_info', self._on_camera_info)):
+            self._input_subscriptions.append(self.create_subscription(
+                message_type, topic, callback, newest_only, qos_overriding_options=overriding))
 
     def _stop_receiving(self, timeout_s: float | None = None) -> None:
         for subscription in self._input_subscriptions:
@@ -191,7 +194,7 @@ class SegmentationNode(LifecycleNode):
         self._newest = self._worker = None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.received(Time.from_msg(message.header.stamp).nanoseconds)
+        self._statistics.received(_nanoseconds(message.header.stamp))
         if not self._outputs.wanted():
             self._statistics.dropped('no_subscriber')
         elif self._newest.put((message, time.monotonic())):
@@ -206,7 +209,8 @@ class SegmentationNode(LifecycleNode):
             settings = self._settings.changed(changes, configured=configured)
             if configured:
                 settings.drivable(self._segmenter.info.classes)
-                self._segmenter.input_height = settings.input_height
+                if settings.input_height != self._settings.input_height:
+                    self._segmenter.input_height = settings.input_height
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._settings = settings
@@ -242,8 +246,7 @@ class SegmentationNode(LifecycleNode):
             self._drop('non_finite_output', str(error))
             return
         self._outputs.publish(message.header, frame, segmentation, settings, self._camera_info)
-        stamp = Time.from_msg(message.header.stamp, self.get_clock().clock_type)
-        latency = (self.get_clock().now() - stamp).nanoseconds / 1e9
+        latency = (self.get_clock().now().nanoseconds - _nanoseconds(message.header.stamp)) / 1e9
         self._statistics.labelled(
             latency if 0 <= latency < MAX_LATENCY_S else None, time.monotonic() - received)
 
@@ -285,6 +288,11 @@ class SegmentationNode(LifecycleNode):
             f'{self.get_fully_qualified_name()}: segmentation', facts,
             active=self._worker is not None, stale_after=self._settings.stale_after)]
         self._diagnostics.publish(message)
+
+
+def _nanoseconds(stamp: Time) -> int:
+    # Not rclpy.time.Time: it refuses what is before 1970, and stamps are what they are.
+    return 10 ** 9 * stamp.sec + stamp.nanosec
 
 
 def main() -> int:
