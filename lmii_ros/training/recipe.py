@@ -42,6 +42,8 @@ class Recipe:
         anew each step: a coarse head learns nothing from more, and it takes most of a step.
     :param precision: ``fp32``, or ``bf16`` for autocast.
     :param seed: Seed of weights, order and augmentation.
+    :param initial_weights: Weight file to start from, a path or a shipped name; empty for random
+        weights.
     :param arguments: Further arguments of the network.
     :param mean: Mean of red, green and blue (0..1) for the normalisation; ImageNet's by default.
     :param std: Standard deviation of the same.
@@ -63,6 +65,7 @@ class Recipe:
     loss_stride: int = 1
     precision: str = 'fp32'
     seed: int = 1
+    initial_weights: str = ''
     arguments: dict[str, Any] = field(default_factory=dict)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

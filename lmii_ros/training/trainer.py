@@ -30,6 +30,7 @@ from lmii_ros.simulation import RoadScene
 from lmii_ros.simulation import SimulatedFrame
 from lmii_ros.training import augmentation
 from lmii_ros.training.recipe import Recipe
+from lmii_ros.training.recipe import RecipeError
 from lmii_ros.weights import WeightInfo
 
 CHECKPOINT = 'checkpoint.pt'
@@ -101,12 +102,11 @@ def train(
     :param workers: Processes that prepare images.
     :return: Path of the weight file.
     :raises CheckpointError: If ``out`` holds a checkpoint of another recipe.
+    :raises RecipeError: If the recipe's initial weights are of another network or other classes.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = networks.build(
-        recipe.network, len(training.classes), **recipe.arguments
-    ).to(device, memory_format=torch.channels_last)
+    network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
     average = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(
@@ -176,6 +176,19 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
         data=data,
         recipe=recipe.to_dict(),
     )
+
+
+def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
+    network = networks.build(recipe.network, len(training.classes), **recipe.arguments)
+    if recipe.initial_weights:
+        info, initial = weights.load(weights.find(recipe.initial_weights))
+        if (info.network, info.arguments, info.classes.classes) != (
+                recipe.network, recipe.arguments, training.classes.classes):
+            raise RecipeError(
+                f'initial_weights {recipe.initial_weights}: it is {info.network} for '
+                f'{info.classes.name}, expected {recipe.network} for {training.classes.name}')
+        network.load_state_dict(initial.state_dict())
+    return network
 
 
 def _synthetic_frames(recipe: Recipe) -> list[SimulatedFrame]:
