@@ -93,7 +93,9 @@ class ClassTable:
                 colors=tuple(tuple(int(value) for value in color) for color in values['colors']),
                 drivable=tuple(str(name) for name in values['drivable']),
             )
-        except (KeyError, TypeError) as error:
+        except ClassTableError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ClassTableError(
                 'a class table needs name, classes, colors and drivable; '
                 f'got {sorted(values) if isinstance(values, dict) else values!r}') from error

@@ -9,13 +9,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.engines import OutOfMemory
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; what is wrong goes to stderr as one line."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except ValueError as error:
+    except (ValueError, OSError, NonFiniteOutput, OutOfMemory) as error:
         print(f'lmii {options.command}: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -86,6 +89,9 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     from lmii_ros import datasets
     from lmii_ros.evaluation import dataset
     from lmii_ros.segmenter import Segmenter
+    if options.json:
+        # Now, since an evaluation takes long and the file may not be possible.
+        options.json.touch()
     segmenter = Segmenter(
         options.weights, device=options.device, input_height=options.input_height)
     counts = dataset.evaluate(segmenter, datasets.camvid(options.data, options.split))

@@ -25,12 +25,12 @@ def confusion(labels: np.ndarray, truth: np.ndarray, num_classes: int) -> np.nda
     """
     if labels.shape != truth.shape:
         raise ValueError(f'labels of shape {labels.shape} for truth of shape {truth.shape}')
+    for image in (labels, truth):
+        if ((image >= num_classes) & (image != UNKNOWN)).any():
+            raise ValueError(f'a label is neither below {num_classes} nor unknown ({UNKNOWN})')
     known = truth != UNKNOWN
     rows = truth[known].astype(np.int64)
-    columns = labels[known].astype(np.int64)
-    columns[columns == UNKNOWN] = num_classes
-    if (rows >= num_classes).any() or (columns > num_classes).any():
-        raise ValueError(f'a label is neither below {num_classes} nor unknown ({UNKNOWN})')
+    columns = np.minimum(labels[known], num_classes).astype(np.int64)
     width = num_classes + 1
     counts = np.bincount(rows * width + columns, minlength=num_classes * width)
     return counts.reshape(num_classes, width)

@@ -43,6 +43,7 @@ class Segmenter:
     :param threads: CPU threads, 0 for the engine's choice.
     :param input_height: Height at which the network sees a frame, 0 for that of its training. May
         be set between frames.
+    :raises ValueError: If the input height is negative.
     :raises WeightError: If the weight file does not load.
     :raises EngineError: If the engine or device is not there.
     """
@@ -56,6 +57,8 @@ class Segmenter:
         threads: int = 0,
         input_height: int = 0,
     ) -> None:
+        if input_height < 0:
+            raise ValueError(f'input height {input_height}, expected 0 or more')
         self.weight_file = weights.find(weight_file)
         self.info, network = weights.load(self.weight_file)
         self.engine = engines.create(engine, network, self.info, device=device, threads=threads)

@@ -10,6 +10,7 @@ holds one JSON document, described by :class:`WeightInfo`.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
@@ -82,7 +83,8 @@ class WeightInfo:
             height, width = values['input_size']
             mean, std = (
                 tuple(float(value) for value in values[key]) for key in ('mean', 'std'))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            if len(mean) != 3 or len(std) != 3 or not (
+                    all(map(math.isfinite, mean + std)) and min(std) > 0):
                 raise WeightError(f'mean {mean} and std {std}, expected three each, std > 0')
             if min(height, width) < 1:
                 raise WeightError(f'input size {height}x{width}, expected at least 1x1')
@@ -102,7 +104,9 @@ class WeightInfo:
             raise WeightError(f'metadata has no {error.args[0]!r}') from error
         except ClassTableError as error:
             raise WeightError(str(error)) from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except (
+            TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+        ) as error:
             if isinstance(error, WeightError):
                 raise
             raise WeightError(f'malformed metadata ({error})') from error
@@ -184,5 +188,8 @@ def _check(
             raise WeightError(
                 f'tensor {name} has shape {list(found[name].shape)}, '
                 f'expected {list(tensor.shape)} for {what}')
+        if found[name].dtype != tensor.dtype:
+            raise WeightError(
+                f'tensor {name} is {found[name].dtype}, expected {tensor.dtype} for {what}')
         if not torch.isfinite(found[name]).all():
             raise WeightError(f'tensor {name} holds values that are not finite')

@@ -164,8 +164,10 @@ def test_sizes(width: int, height: int):
 @pytest.mark.parametrize('pitch', [-1.0, -0.3, 0.4, 1.2])
 def test_cameras_that_see_only_sky_or_only_ground(pitch: float):
     camera = PinholeCamera.from_fov(160, 120, 90.0, mount_height=2.5, pitch=pitch)
-    frame = RoadScene(5, camera).render(2.0)
+    scene = RoadScene(5, camera)
+    frame = scene.render(2.0)
     assert frame.labels.max() < len(CAMVID)
+    assert same(scene.render(2.0), frame)
     if pitch > 1.0:
         assert (frame.labels == ROAD).mean() > 0.2
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from typing import Protocol
 from typing import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
-from lmii_ros.weights import WeightInfo
+if TYPE_CHECKING:
+    from lmii_ros.weights import WeightInfo
+    from torch import nn
 
 
 class EngineError(ValueError):

@@ -76,31 +76,40 @@ class TorchEngine:
         confidence: bool,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See :meth:`lmii_ros.engines.Engine.segment`."""
-        height, width = input_size
-        images = np.stack([
-            cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-            for frame in frames])
         try:
-            logits = self._network(torch.from_numpy(images).to(self._device))
-            if not torch.isfinite(logits).all():
-                raise NonFiniteOutput('the network gave values that are not finite')
-            logits = F.interpolate(
-                logits, frames[0].shape[:2], mode='bilinear',
-                align_corners=self._network.align_corners)
-            # max is several times faster than argmax on the CPU.
-            best, labels = logits.max(dim=1)
-            certainty = None
-            if confidence:
-                softmax = 1 / (logits - best[:, None]).exp_().sum(dim=1)
-                certainty = (255 * softmax).round_().to(torch.uint8).cpu().numpy()
-            return labels.to(torch.uint8).cpu().numpy(), certainty
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+            return self._segment(frames, input_size, confidence)
+        except (RuntimeError, MemoryError, cv2.error) as error:
             if _is_out_of_memory(error):
+                height, width = input_size
                 raise OutOfMemory(
                     f'out of memory on {self.device} at input size {height}x{width}') from error
             raise
 
+    def _segment(
+        self, frames: Sequence[np.ndarray], input_size: tuple[int, int], confidence: bool,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        height, width = input_size
+        images = np.stack([
+            cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+            for frame in frames])
+        logits = self._network(torch.from_numpy(images).to(self._device))
+        if not torch.isfinite(logits).all():
+            raise NonFiniteOutput('the network gave values that are not finite')
+        logits = F.interpolate(
+            logits, frames[0].shape[:2], mode='bilinear',
+            align_corners=self._network.align_corners)
+        # max is several times faster than argmax on the CPU.
+        best, labels = logits.max(dim=1)
+        certainty = None
+        if confidence:
+            softmax = 1 / (logits - best[:, None]).exp_().sum(dim=1)
+            certainty = (255 * softmax).round_().to(torch.uint8).cpu().numpy()
+        return labels.to(torch.uint8).cpu().numpy(), certainty
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On the CPU torch has no class of its own for it.
-    return isinstance(error, torch.OutOfMemoryError) or 'not enough memory' in str(error)
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On the CPU torch has no class of its own for it, only these words.
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or 'DefaultCPUAllocator' in str(error)
+        or getattr(error, 'code', None) == cv2.Error.StsNoMem)

@@ -70,13 +70,15 @@ def table(counts: np.ndarray, classes: ClassTable) -> str:
 
 
 def to_json(counts: np.ndarray, classes: ClassTable) -> str:
-    """Return the scores (0..1, null for a class that never occurs) and the counts as JSON."""
+    """Return the scores (0..1, null where there is nothing to score) and the counts as JSON."""
     scores = metrics.scores(counts)
+
+    def known(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
     return json.dumps({
-        'miou': scores.miou,
-        'pixel_accuracy': scores.pixel_accuracy,
-        'iou': {
-            name: None if np.isnan(iou) else iou
-            for name, iou in zip(classes.classes, scores.iou)},
+        'miou': known(scores.miou),
+        'pixel_accuracy': known(scores.pixel_accuracy),
+        'iou': {name: known(iou) for name, iou in zip(classes.classes, scores.iou)},
         'confusion': counts.tolist(),
     }, indent=1)

@@ -23,7 +23,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 """What :func:`build` knows; ``lpsnet`` takes depths, widths and ratios of one's own."""
 
 
-def build(name: str, num_classes: int, **arguments: object) -> nn.Module:
+def build(name: str, num_classes: int, /, **arguments: object) -> nn.Module:
     """
     Build a network with random weights.
 

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from typing import Callable
+from typing import get_args
+from typing import get_origin
+from typing import get_type_hints
 
 import yaml
 
@@ -79,36 +84,73 @@ def read(path: Path) -> Recipe:
     """
     Read a recipe file.
 
-    :raises RecipeError: If the file is missing, has an unknown or missing key, or a value out of
-        range.
+    :raises RecipeError: If the file is missing, has an unknown or missing key, or a value that is
+        of the wrong kind or out of range.
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f'recipe {path} cannot be read: {error}') from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RecipeError(
+            f'recipe {path} cannot be read: {" ".join(str(error).split())}') from error
     if not isinstance(values, dict):
         raise RecipeError(f'recipe {path}: expected a mapping of keys to values')
     known = {item.name for item in fields(Recipe)}
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise RecipeError(f'recipe {path}: unknown key {unknown[0]!r}; known: {sorted(known)}')
+    for key in values:
+        if key not in known:
+            raise RecipeError(f'recipe {path}: unknown key {key!r}; known: {sorted(known)}')
     try:
-        recipe = Recipe(**{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in values.items()})
-    except TypeError as error:
+        recipe = Recipe(**{key: _converted(key, value) for key, value in values.items()})
+    except (TypeError, ValueError) as error:
         raise RecipeError(f'recipe {path}: {error}') from error
-    for condition, message in (
-        (recipe.network in NETWORKS, f'network must be one of {list(NETWORKS)}'),
-        (recipe.precision in ('fp32', 'bf16'), 'precision must be fp32 or bf16'),
-        (all(len(size) == 2 and min(size) >= 32
-             for size in (recipe.input_size, recipe.crop_size)),
-         'input_size and crop_size must be a height and a width of at least 32'),
-        (recipe.epochs >= 1 and recipe.batch_size >= 1, 'epochs and batch_size must be positive'),
-        (recipe.loss_stride >= 1, 'loss_stride must be positive'),
-        (0 <= recipe.synthetic_share <= 1, 'synthetic_share must be in 0..1'),
-        (0 < recipe.scale[0] <= recipe.scale[1], 'scale must be two rising positive numbers'),
-    ):
-        if not condition:
-            raise RecipeError(f'recipe {path}: {message}')
+    for key, (expected, is_right) in _RULES.items():
+        if not is_right(getattr(recipe, key)):
+            raise RecipeError(
+                f'recipe {path}: {key} is {getattr(recipe, key)}, expected {expected}')
     return recipe
+
+
+def _converted(key: str, value: Any) -> Any:
+    """Return a value of YAML as the kind that the recipe has for this key."""
+    kind = get_type_hints(Recipe)[key]
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f'{key} is {value!r}, expected a mapping')
+        return value
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, list) or len(value) != len(kinds):
+            raise ValueError(f'{key} is {value!r}, expected a list of {len(kinds)} numbers')
+        return tuple(_scalar(key, item, kind) for item, kind in zip(value, kinds))
+    return _scalar(key, value, kind)
+
+
+def _scalar(key: str, value: Any, kind: type) -> Any:
+    # YAML takes 1e-3 for a text.
+    accepted = {str: str, int: int, float: (int, float, str)}[kind]
+    try:
+        if isinstance(value, accepted) and not isinstance(value, bool):
+            return kind(value)
+    except ValueError:
+        pass
+    raise ValueError(f'{key} is {value!r}, expected {kind.__name__}')
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    'network': (f'one of {", ".join(NETWORKS)}', lambda value: value in NETWORKS),
+    'input_size': ('height and width of at least 32', lambda value: min(value) >= 32),
+    'crop_size': ('height and width of at least 32', lambda value: min(value) >= 32),
+    'epochs': ('at least 1', lambda value: value >= 1),
+    'batch_size': ('at least 1', lambda value: value >= 1),
+    'learning_rate': ('more than 0', lambda value: 0 < value < math.inf),
+    'weight_decay': ('0 or more', lambda value: 0 <= value < math.inf),
+    'warmup_epochs': ('0 or more', lambda value: 0 <= value < math.inf),
+    'ema_decay': ('0 to 1, less than 1', lambda value: 0 <= value < 1),
+    'scale': ('two rising numbers above 0', lambda value: 0 < value[0] <= value[1] < math.inf),
+    'color': ('0 or more', lambda value: 0 <= value < math.inf),
+    'synthetic_share': ('0 to 1', lambda value: 0 <= value <= 1),
+    'loss_stride': ('at least 1', lambda value: value >= 1),
+    'precision': ('fp32 or bf16', lambda value: value in ('fp32', 'bf16')),
+    'seed': ('0 or more', lambda value: value >= 0),
+    'mean': ('three finite numbers', lambda value: all(map(math.isfinite, value))),
+    'std': ('three finite numbers above 0', lambda value: all(0 < v < math.inf for v in value)),
+}

@@ -24,6 +24,7 @@ from lmii_ros import networks
 from lmii_ros import weights
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import Dataset
+from lmii_ros.datasets import DatasetError
 from lmii_ros.networks.deployment import Normalization
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
@@ -213,9 +214,19 @@ def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _class_weights(dataset: Dataset) -> np.ndarray:
-    """Return 1 / log(1.1 + frequency) per class (ENet, arXiv 1606.02147)."""
-    counts = sum(
-        np.bincount(dataset.truth(index).ravel(), minlength=256) for index in range(len(dataset)))
+    """
+    Return 1 / log(1.1 + frequency) per class (ENet, arXiv 1606.02147).
+
+    :raises DatasetError: If an image or its labels cannot be used.
+    """
+    counts = np.zeros(256, np.int64)
+    for index in range(len(dataset)):
+        truth = dataset.truth(index)
+        if truth.shape != dataset.image(index).shape[:2]:
+            raise DatasetError(
+                f'{dataset.labels[index]} is {truth.shape}, not the size of '
+                f'{dataset.images[index]}')
+        counts += np.bincount(truth.ravel(), minlength=256)
     counts = counts[:len(dataset.classes)]
     return (1 / np.log(1.1 + counts / counts.sum())).astype(np.float32)
 

@@ -1,0 +1,64 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated camera, or one that plays files, and the segmentation of its images in RViz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.actions import IncludeLaunchDescription
+from launch.actions import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch.substitutions import PythonExpression
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+CAMERA_ARGUMENTS = (
+    ('source', str, '', 'Folder, video file or bag; empty for the synthetic road scene.'),
+    ('labels', str, '', 'Folder of label images for a folder, topic of the labels for a bag.'),
+    ('rate', float, '10.0', 'Frames per second.'),
+    ('width', int, '0', 'Width of the images, 0 for the source\'s own.'),
+    ('height', int, '0', 'Height of the images, 0 for the source\'s own.'),
+    ('encoding', str, 'bgr8', 'Encoding of image, or jpeg or png for image/compressed.'),
+)
+"""Name, type, default and description; parameters of camera_simulator_node."""
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the camera, and segmentation.launch.py with the arguments of both."""
+    image = LaunchConfiguration('image')
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, _, default, description in CAMERA_ARGUMENTS),
+        # These two are arguments of segmentation.launch.py, here with defaults of their own.
+        DeclareLaunchArgument(
+            'rviz', default_value='true', description='Whether to open RViz.'),
+        DeclareLaunchArgument(
+            'image_transport',
+            default_value=PythonExpression([
+                '"compressed" if "', LaunchConfiguration('encoding'),
+                '" in ("jpeg", "png") else "raw"']),
+            description='raw or compressed, by default what the encoding needs.'),
+        # A path made of substitutions would hide that file's arguments from --show-args.
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(
+            str(Path(__file__).with_name('segmentation.launch.py')))),
+        # Comes after the file above, whose arguments and shared-memory profile it uses.
+        Node(
+            package='lmii_ros', executable='camera_simulator_node', name='camera_simulator_node',
+            namespace=LaunchConfiguration('namespace'),
+            parameters=[{
+                'loop': True,
+                **{name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
+                   for name, value_type, _, _ in CAMERA_ARGUMENTS},
+            }],
+            remappings=[
+                ('image', image),
+                ('image/compressed', [image, '/compressed']),
+                ('camera_info', LaunchConfiguration('camera_info')),
+            ],
+            ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+            output='screen', on_exit=Shutdown(reason='camera_simulator_node ended')),
+    ])

@@ -1,0 +1,134 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The segmentation node of one camera and, if wanted, RViz to watch it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchContext
+from launch import LaunchDescription
+from launch import LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument
+from launch.actions import OpaqueFunction
+from launch.actions import SetEnvironmentVariable
+from launch.actions import Shutdown
+from launch.conditions import IfCondition
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration
+from launch.substitutions import PathJoinSubstitution
+from launch.substitutions import PythonExpression
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare('lmii_ros')
+PARAMETER_TYPES = {
+    'weights': str,
+    'engine': str,
+    'device': str,
+    'input_height': int,
+    'image_transport': str,
+    'use_sim_time': bool,
+}
+"""Parameters that have an argument of their own, which stays empty unless the user gives it."""
+PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+"""Where Fast DDS 3 and 2 look for a profile."""
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the arguments and what is launched with them."""
+    return LaunchDescription([
+        DeclareLaunchArgument(
+            'image', default_value='image',
+            description='Topic of the camera image, without the suffix of a transport.'),
+        DeclareLaunchArgument(
+            'camera_info',
+            default_value=PythonExpression([
+                '"/".join("', LaunchConfiguration('image'),
+                '".split("/")[:-1] + ["camera_info"])']),
+            description='Topic of its calibration, by default camera_info beside the image.'),
+        DeclareLaunchArgument(
+            'weights', default_value='',
+            description='Weight file, a path or the name of a shipped one; empty for that of '
+            'params_file.'),
+        DeclareLaunchArgument(
+            'engine', default_value='',
+            description='What runs the network, auto or the name of an engine; empty for that of '
+            'params_file.'),
+        DeclareLaunchArgument(
+            'device', default_value='',
+            description='Where it runs, auto, cpu, cuda or cuda:N; empty for that of '
+            'params_file.'),
+        DeclareLaunchArgument(
+            'input_height', default_value='',
+            description='Height in pixels at which the network sees a frame, 0 for that of its '
+            'training; empty for that of params_file.'),
+        DeclareLaunchArgument(
+            'image_transport', default_value='',
+            description='raw or compressed; empty for that of params_file.'),
+        DeclareLaunchArgument(
+            'namespace', default_value='',
+            description='Namespace of the nodes and of all topics with a relative name.'),
+        DeclareLaunchArgument(
+            'params_file',
+            default_value=PathJoinSubstitution([SHARE, 'config', 'segmentation.yaml']),
+            description='Parameter file of the node.'),
+        DeclareLaunchArgument(
+            'rviz', default_value='false', description='Whether to open RViz.'),
+        DeclareLaunchArgument(
+            'log_level', default_value='info',
+            description='Least severity that is logged: debug, info, warn, error or fatal.'),
+        DeclareLaunchArgument(
+            'use_sim_time', default_value='',
+            description='Whether time is that of /clock, true or false; empty for what '
+            'params_file says, and false if it does not.'),
+        OpaqueFunction(function=_launch),
+    ])
+
+
+def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    arguments = context.launch_configurations
+    if not Path(arguments['params_file']).is_file():
+        # launch_ros would warn, and start the node without it.
+        raise FileNotFoundError(f'no parameter file {arguments["params_file"]}')
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
+        for name, value_type in PARAMETER_TYPES.items() if arguments[name]}
+    image = arguments['image']
+    return [
+        *_shared_memory_profile(context),
+        Node(
+            package='lmii_ros', executable='segmentation_node', name='segmentation_node',
+            namespace=arguments['namespace'],
+            parameters=[arguments['params_file'], given],
+            remappings=[
+                ('image', image),
+                ('image/compressed', f'{image}/compressed'),
+                ('camera_info', arguments['camera_info']),
+            ],
+            ros_arguments=['--log-level', arguments['log_level']],
+            output='screen', on_exit=_end),
+        Node(
+            package='rviz2', executable='rviz2', name='rviz2',
+            # The configuration names its topics relatively, so that they follow the namespace.
+            namespace=arguments['namespace'],
+            arguments=['-d', PathJoinSubstitution([SHARE, 'config', 'segmentation.rviz'])],
+            parameters=[{name: given[name] for name in ('use_sim_time',) if name in given}],
+            remappings=[('image', image)],
+            condition=IfCondition(LaunchConfiguration('rviz'))),
+    ]
+
+
+def _shared_memory_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    if any(name in context.environment for name in PROFILE_VARIABLES):
+        return []
+    profile = PathJoinSubstitution([SHARE, 'config', 'fastdds.xml'])
+    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+
+
+def _end(event: ProcessExited, context: LaunchContext) -> Shutdown:
+    if event.returncode and not context.is_shutdown:
+        # Shutdown alone would give `ros2 launch` the exit code 0, and supervisors no sign.
+        raise RuntimeError(f'segmentation_node failed with exit code {event.returncode}')
+    return Shutdown(reason='segmentation_node ended')
