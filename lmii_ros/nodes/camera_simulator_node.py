@@ -102,10 +102,7 @@ class CameraSimulatorNode(Node):
             clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
-        """Let the last frames of a source that ended arrive."""
-        if self.context.ok():
-            self._image_publisher.wait_for_all_acked(LAST_FRAME_TIMEOUT)
-            self._truth_publisher.wait_for_all_acked(LAST_FRAME_TIMEOUT)
+        """Say how much was published."""
         if self._published:
             self.get_logger().info(f'{self._published} frames published')
 
@@ -137,6 +134,9 @@ class CameraSimulatorNode(Node):
         try:
             frame = next(self._frames, None)
             if frame is None:
+                # The last ones are to arrive. Not in stop(), where a signal may have ended ROS.
+                for publisher in (self._image_publisher, self._truth_publisher):
+                    publisher.wait_for_all_acked(LAST_FRAME_TIMEOUT)
                 self.finished.set_result(None)
                 return
             self._publish(frame)

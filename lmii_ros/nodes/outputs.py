@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,7 +24,9 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import drivable_area
 from lmii_ros.nodes.image_message import image_message
 from lmii_ros.nodes.parameters import Settings
-from lmii_ros.segmenter import Segmentation
+
+if TYPE_CHECKING:
+    from lmii_ros.segmenter import Segmentation
 
 try:
     from vision_msgs.msg import LabelInfo

@@ -53,19 +53,25 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     :return: Exit code: 0 after SIGINT, SIGTERM or a regular end; 1 after one line about what
         failed.
     """
-    # rclpy passes signals on to the handlers that it finds; with this one, SIGTERM interrupts
-    # even the loading of a network, as SIGINT does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # rclpy passes signals on to the handlers that it finds; with this one, they interrupt even the
+    # loading of a network. SIGINT is ignored otherwise in what a script starts in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     node = None
+    initialized = False
     try:
         _init(arguments)
+        initialized = True
         node = make_node()
         node.start()
         _spin(node)
         return 0
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
-    except (NodeFailed, ParameterException) as error:
+    except (NodeFailed, ParameterException, RCLError) as error:
+        if initialized and not rclpy.ok():
+            # A signal has ended ROS, and the error comes of that.
+            return 0
         _report(node, str(error))
         return 1
     finally:

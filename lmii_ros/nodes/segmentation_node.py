@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -41,7 +42,9 @@ from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.statistics import FrameStatistics
-from lmii_ros.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from lmii_ros.segmenter import Segmenter
 
 DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 5.0
@@ -98,6 +101,8 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, run it once, and create the publishers."""
+        # torch takes seconds to import; in here a signal in the meantime ends the process cleanly.
+        from lmii_ros.segmenter import Segmenter
         settings = self._settings
         try:
             segmenter = Segmenter(
@@ -226,8 +231,10 @@ class SegmentationNode(LifecycleNode):
         except NodeFailed as error:
             self._fail(error)
         except Exception:
-            # Labels after an error that nobody foresaw are not to be trusted.
-            self._fail(NodeFailed(f'labelling failed\n{traceback.format_exc()}'))
+            # Labels after an error that nobody foresaw are not to be trusted. Once the process has
+            # been told to end, though, the error is that nothing can be published any more.
+            if self.context.ok():
+                self._fail(NodeFailed(f'labelling failed\n{traceback.format_exc()}'))
 
     def _fail(self, error: NodeFailed) -> None:
         self.finished.set_exception(error)
