@@ -19,7 +19,7 @@ def drivable_area(labels: np.ndarray, drivable: Iterable[int]) -> np.ndarray:
     Return the drivable pixels that are connected to the ego vehicle.
 
     A road seen beyond a pavement or a fence is drivable ground, but not for this vehicle: only
-    areas that reach the ground before it count.
+    areas that reach the ground ahead of it count.
 
     :param labels: uint8 [H, W], class indices.
     :param drivable: Indices of the drivable classes.
@@ -27,12 +27,11 @@ def drivable_area(labels: np.ndarray, drivable: Iterable[int]) -> np.ndarray:
     """
     is_drivable = np.zeros(256, np.uint8)
     is_drivable[list(drivable)] = 255
-    mask = is_drivable[labels]
-    _, areas = cv2.connectedComponents(mask, connectivity=4)
+    mask = cv2.LUT(labels, is_drivable)
     height, width = labels.shape
     margin = int(width * (1 - EGO_WIDTH) / 2)
-    ego = areas[height - max(1, int(height * EGO_HEIGHT)):, margin:width - margin]
-    connected = np.zeros(int(areas.max()) + 1, np.uint8)
-    connected[np.unique(ego)] = 255
-    connected[0] = 0
-    return connected[areas]
+    # Whatever the ground ahead is labelled as, the fill begins in all of it.
+    reached = mask.copy()
+    reached[height - max(1, int(height * EGO_HEIGHT)):, margin:width - margin] = 255
+    cv2.floodFill(reached, None, (width // 2, height - 1), 1)
+    return mask & cv2.compare(reached, 1, cv2.CMP_EQ)

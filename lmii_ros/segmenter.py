@@ -38,8 +38,9 @@ class Segmenter:
     A network at one operating point.
 
     :param weight_file: Path of a weight file, or name of a shipped one.
-    :param engine: Engine name or ``auto``, see :func:`lmii_ros.engines.create`.
+    :param engine: Engine name or ``auto``, see :func:`lmii_ros.engines.choose`.
     :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :param precision: ``auto`` or a precision, see :func:`lmii_ros.engines.choose_precision`.
     :param threads: CPU threads, 0 for the engine's choice.
     :param input_height: Height at which the network sees a frame, 0 for that of its training. May
         be set between frames.
@@ -54,6 +55,7 @@ class Segmenter:
         *,
         engine: str = 'auto',
         device: str = 'auto',
+        precision: str = 'auto',
         threads: int = 0,
         input_height: int = 0,
     ) -> None:
@@ -61,7 +63,9 @@ class Segmenter:
             raise ValueError(f'input height {input_height}, expected 0 or more')
         self.weight_file = weights.find(weight_file)
         self.info, network = weights.load(self.weight_file)
-        self.engine = engines.create(engine, network, self.info, device=device, threads=threads)
+        name, self.why_engine = engines.choose(engine, device)
+        self.engine = engines.create(
+            name, network, self.info, device=device, precision=precision, threads=threads)
         self.input_height = input_height
 
     def input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
@@ -74,6 +78,15 @@ class Segmenter:
         height = self.input_height or self.info.input_size[0]
         width = height * frame_size[1] / frame_size[0]
         return height, max(STRIDE, STRIDE * round(width / STRIDE))
+
+    def prepare(self, frame_size: tuple[int, int]) -> None:
+        """
+        Do what the first frame of a size would else wait for, which may take seconds.
+
+        :param frame_size: Height and width of the frames.
+        :raises OutOfMemory: If the device's memory does not suffice.
+        """
+        self.engine.prepare(1, self.input_size(frame_size))
 
     def segment(
         self,

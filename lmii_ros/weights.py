@@ -51,6 +51,7 @@ class WeightInfo:
     :param data: Names of the data sets and splits that it was trained on.
     :param recipe: The training recipe, as read from its file.
     :param miou: Measured mIoU (0..1) by input height, on data not trained on; empty if unknown.
+    :param precision_loss: Loss of mIoU (0..1) against fp32 by precision, measured on that data.
     :param license: Terms, and what the data's licence says.
     """
 
@@ -63,6 +64,7 @@ class WeightInfo:
     data: str = ''
     recipe: dict[str, Any] = field(default_factory=dict)
     miou: dict[int, float] = field(default_factory=dict)
+    precision_loss: dict[str, float] = field(default_factory=dict)
     license: str = ''
 
     def to_json(self) -> str:
@@ -98,6 +100,9 @@ class WeightInfo:
                 data=str(values['data']),
                 recipe=dict(values['recipe']),
                 miou={int(key): float(value) for key, value in values['miou'].items()},
+                precision_loss={
+                    str(key): float(value)
+                    for key, value in values['precision_loss'].items()},
                 license=str(values['license']),
             )
         except KeyError as error:

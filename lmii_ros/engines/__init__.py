@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from typing import Collection
 from typing import Protocol
 from typing import Sequence
 from typing import TYPE_CHECKING
@@ -34,6 +36,17 @@ class Engine(Protocol):
     """Name of the engine, as in :data:`ENGINES`."""
     device: str
     """The device it runs on, as torch names it."""
+    precision: str
+    """Precision of its arithmetic, one of :data:`PRECISIONS`."""
+
+    def prepare(self, count: int, input_size: tuple[int, int]) -> None:
+        """
+        Do what the first batch of this size would else wait for, which may take seconds.
+
+        :param count: Frames a batch.
+        :param input_size: Height and width at which the network sees them.
+        :raises OutOfMemory: If the device's memory does not suffice.
+        """
 
     def segment(
         self,
@@ -58,23 +71,87 @@ class Engine(Protocol):
         """
 
 
-ENGINES = ('torch',)
-"""Names of the engines, the preferred one first."""
+ENGINES = ('openvino', 'torch')
+"""Names of the engines, on a CPU the preferred one first."""
+
+
+PRECISIONS = ('fp32', 'bf16')
+MAX_PRECISION_LOSS = 0.002
+"""Loss of mIoU up to which ``auto`` takes a lower precision: 0.2 points."""
+
+
+def choose(name: str, device: str) -> tuple[str, str]:
+    """
+    Return the name of the engine to use, and why, in words for the user.
+
+    :param name: One of :data:`ENGINES`, or ``auto`` for the fastest that is installed.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :raises EngineError: If the engine is not known, or not installed.
+    """
+    if name not in ('auto', *ENGINES):
+        raise EngineError(f'no engine {name!r}; there are: auto, {", ".join(ENGINES)}')
+    if name == 'openvino' and not _openvino_is_installed():
+        raise EngineError('engine openvino is not installed; pip install openvino numba')
+    if name != 'auto':
+        return name, 'as asked for'
+    # Here, since torch takes seconds to import, which who only wants the errors should not wait.
+    from torch import cuda
+    if device.startswith('cuda') or (device == 'auto' and cuda.is_available()):
+        return 'torch', 'the fastest on CUDA'
+    if _openvino_is_installed():
+        return 'openvino', 'the fastest on a CPU; no CUDA device is used'
+    return 'torch', 'pip install openvino numba for a faster one on a CPU'
+
+
+def choose_precision(name: str, info: WeightInfo, supported: Collection[str]) -> str:
+    """
+    Return the precision to use.
+
+    :param name: One of :data:`PRECISIONS`, or ``auto`` for the lowest whose loss of mIoU was
+        measured for these weights and is at most :data:`MAX_PRECISION_LOSS`.
+    :param supported: What the engine can do on this machine.
+    :raises EngineError: If the precision is not known or not supported.
+    """
+    if name == 'auto':
+        return next(
+            (precision for precision in reversed(PRECISIONS)
+             if precision in supported
+             and info.precision_loss.get(precision, 1) <= MAX_PRECISION_LOSS), 'fp32')
+    if name not in supported:
+        raise EngineError(
+            f'no precision {name!r} with this engine on this machine; '
+            f'there are: auto, {", ".join(sorted(supported))}')
+    return name
 
 
 def create(
-    name: str, network: nn.Module, info: WeightInfo, *, device: str = 'auto', threads: int = 0,
+    name: str,
+    network: nn.Module,
+    info: WeightInfo,
+    *,
+    device: str = 'auto',
+    precision: str = 'auto',
+    threads: int = 0,
 ) -> Engine:
     """
     Make an engine for a network.
 
-    :param name: One of :data:`ENGINES`, or ``auto`` for the best that is installed.
+    :param name: One of :data:`ENGINES`.
     :param network: As :func:`lmii_ros.weights.load` gives it, with its ``info``.
     :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    :param threads: CPU threads, 0 for as many as torch thinks best.
-    :raises EngineError: If there is no such engine or device on this machine.
+    :param precision: See :func:`choose_precision`.
+    :param threads: CPU threads, 0 for the engine's choice.
+    :raises EngineError: If there is no such device or precision on this machine, or not for this
+        engine.
     """
-    if name not in ('auto', *ENGINES):
-        raise EngineError(f'no engine {name!r}; there are: auto, {", ".join(ENGINES)}')
-    from lmii_ros.engines.torch import TorchEngine
-    return TorchEngine(network, info, device=device, threads=threads)
+    # Here, since an engine that is not installed cannot be imported.
+    if name == 'openvino':
+        from lmii_ros.engines.openvino import OpenVINOEngine as NamedEngine
+    else:
+        from lmii_ros.engines.torch import TorchEngine as NamedEngine
+    return NamedEngine(
+        network, info, device=device, precision=precision, threads=threads)
+
+
+def _openvino_is_installed() -> bool:
+    return all(importlib.util.find_spec(module) for module in ('openvino', 'numba'))

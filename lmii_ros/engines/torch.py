@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import OutOfMemory
+from lmii_ros.engines import choose_precision
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.weights import WeightInfo
 
@@ -51,21 +52,33 @@ class TorchEngine:
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
     :param device: See :func:`select_device`.
+    :param precision: ``auto`` or ``fp32``.
     :param threads: CPU threads, 0 to leave torch's setting.
-    :raises EngineError: If there is no such device.
+    :raises EngineError: If there is no such device or precision.
     """
 
     name = 'torch'
 
     def __init__(
-        self, network: nn.Module, info: WeightInfo, *, device: str = 'auto', threads: int = 0,
+        self,
+        network: nn.Module,
+        info: WeightInfo,
+        *,
+        device: str = 'auto',
+        precision: str = 'auto',
+        threads: int = 0,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self._device = select_device(device)
         self.device = str(self._device)
+        self.precision = choose_precision(precision, info, ('fp32',))
         self._network = DeployedNetwork(network, info.mean, info.std).to(
             self._device, memory_format=torch.channels_last)
+
+    def prepare(self, count: int, input_size: tuple[int, int]) -> None:
+        """See :meth:`lmii_ros.engines.Engine.prepare`."""
+        self.segment([np.zeros((*input_size, 3), np.uint8)] * count, input_size, confidence=False)
 
     @torch.inference_mode()
     def segment(
