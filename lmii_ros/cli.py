@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,24 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument('--json', type=Path, help='file for the same as JSON')
     dataset.set_defaults(run=_evaluate_dataset)
 
+    benchmark = commands.add_parser('benchmark', help='measure speed')
+    subjects = benchmark.add_subparsers(dest='subject', required=True)
+    pipeline = subjects.add_parser(
+        'pipeline', help='from frame to labels and overlay, against the naive way, in turns')
+    pipeline.add_argument(
+        '--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
+    pipeline.add_argument('--size', type=_size, default='1280x720', help='of frames (%(default)s)')
+    pipeline.add_argument(
+        '--input-height', type=int, default=512,
+        help='at which the network sees the frames (%(default)s)')
+    pipeline.add_argument(
+        '--contenders', nargs='+', metavar='ENGINE:PRECISION',
+        default=['torch:fp32', 'openvino:fp32'], help='(%(default)s)')
+    pipeline.add_argument('--threads', type=int, default=1, help='(%(default)s)')
+    pipeline.add_argument('--rounds', type=int, default=7, help='(%(default)s)')
+    pipeline.add_argument('--json', type=Path, help='file for the same as JSON')
+    pipeline.set_defaults(run=_benchmark_pipeline)
+
     train = commands.add_parser('train', help='train a network by a recipe')
     train.add_argument('recipe', type=Path, help='YAML file, see config/training')
     train.add_argument('--data', type=Path, required=True, help='folder of the data set')
@@ -98,6 +117,24 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     print(dataset.table(counts, segmenter.info.classes))
     if options.json:
         options.json.write_text(dataset.to_json(counts, segmenter.info.classes))
+
+
+def _benchmark_pipeline(options: argparse.Namespace) -> None:
+    from lmii_ros.benchmark import pipeline
+    results = pipeline.run(pipeline.PipelineBenchmark(
+        weight_file=options.weights, size=options.size, input_height=options.input_height,
+        contenders=tuple(
+            (engine, precision or 'fp32') for engine, _, precision in (
+                contender.partition(':') for contender in options.contenders)),
+        threads=options.threads, rounds=options.rounds))
+    print(pipeline.table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = (int(number) for number in text.split('x'))
+    return width, height
 
 
 def _train(options: argparse.Namespace) -> None:

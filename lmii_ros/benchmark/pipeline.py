@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from typing import Callable
 
 import cv2
+import numpy as np
 import torch
 
 from lmii_ros import rendering
@@ -29,7 +32,7 @@ class PipelineBenchmark:
     :param weight_file: Path or name of a weight file.
     :param size: Width and height of the frames.
     :param input_height: Height at which the network sees them.
-    :param engines: Engines to measure.
+    :param contenders: Engine and precision of each to measure.
     :param threads: CPU threads.
     :param rounds: Turns that each takes.
     """
@@ -37,56 +40,73 @@ class PipelineBenchmark:
     weight_file: str
     size: tuple[int, int]
     input_height: int
-    engines: tuple[str, ...]
+    contenders: tuple[tuple[str, str], ...]
     threads: int = 1
     rounds: int = 7
 
 
 def run(benchmark: PipelineBenchmark) -> dict[str, Any]:
     """
-    Measure, and return the results as plain values for a table or JSON.
+    Measure labels and overlay, and return the results as plain values for a table or JSON.
 
-    Labels are compared pixel by pixel with the naive pipeline's; the overlay is timed with them.
+    The agreement is the share of pixels that have the naive pipeline's label. Ours shows the
+    drivable area in the overlay too, which the naive one does not compute.
     """
     torch.set_num_threads(benchmark.threads)
     cv2.setNumThreads(benchmark.threads)
     frame = RoadScene(camera=PinholeCamera.from_fov(*benchmark.size)).render(1.0).image
-    contenders, labels = {}, {}
-    for engine in benchmark.engines:
+    pipelines = {}
+    for engine, precision in benchmark.contenders:
         segmenter = Segmenter(
-            benchmark.weight_file, engine=engine, threads=benchmark.threads,
+            benchmark.weight_file, engine=engine, precision=precision, threads=benchmark.threads,
             input_height=benchmark.input_height)
-        input_size = segmenter.input_size(frame.shape[:2])
-        palette = segmenter.info.classes.palette()
-        drivable = segmenter.info.classes.indices(segmenter.info.classes.drivable)
         segmenter.prepare(frame.shape[:2])
-
-        def ours(segmenter=segmenter, palette=palette, drivable=drivable):
-            segmentation, = segmenter.segment([frame])
-            rendering.overlay(
-                frame, segmentation.labels, drivable_area(segmentation.labels, drivable), palette,
-                OPACITY)
-            return segmentation.labels
-
-        contenders[engine] = ours
-        labels[engine] = ours()
-    naive = NaivePipeline(benchmark.weight_file, input_size, OPACITY)
-    truth, _ = naive(frame)
+        pipelines[f'{segmenter.engine.name} {segmenter.engine.precision}'] = _ours(segmenter)
+    input_size = segmenter.input_size(frame.shape[:2])
+    pipelines = {'naive': NaivePipeline(segmenter.weight_file, input_size, OPACITY), **pipelines}
+    expected, _ = pipelines['naive'](frame)
     timings = interleaved.measure(
-        {'naive': lambda: naive(frame), **contenders}, benchmark.rounds)
-    baseline = timings['naive']
+        {name: partial(pipeline, frame) for name, pipeline in pipelines.items()},
+        benchmark.rounds)
+    naive = timings['naive']
     return {
-        'weights': benchmark.weight_file,
-        'frame': list(benchmark.size),
-        'input': list(reversed(input_size)),
+        'weights': segmenter.weight_file.name,
+        'frame': f'{benchmark.size[0]}x{benchmark.size[1]}',
+        'input': f'{input_size[1]}x{input_size[0]}',
         'threads': benchmark.threads,
         'machine': interleaved.machine(),
         'pipelines': [{
             'name': name,
-            'ms_wall': round(1000 * float(sorted(timing.wall_s)[len(timing.wall_s) // 2]), 2),
-            'ms_cpu': round(1000 * float(sorted(timing.cpu_s)[len(timing.cpu_s) // 2]), 2),
-            'times_naive_wall': round(interleaved.ratio(baseline.wall_s, timing.wall_s), 2),
-            'times_naive_cpu': round(interleaved.ratio(baseline.cpu_s, timing.cpu_s), 2),
-            'label_agreement': round(float((labels.get(name, truth) == truth).mean()), 5),
+            'cpu_ms': 1000 * float(np.median(timing.cpu_s)),
+            'wall_ms': 1000 * float(np.median(timing.wall_s)),
+            'times_naive_cpu': interleaved.ratio(naive.cpu_s, timing.cpu_s),
+            'times_naive_wall': interleaved.ratio(naive.wall_s, timing.wall_s),
+            'label_agreement': float((pipelines[name](frame)[0] == expected).mean()),
         } for name, timing in timings.items()],
     }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the results of :func:`run` as a table for a terminal."""
+    lines = [
+        '{weights}, frame {frame}, input {input}, {threads} threads'.format(**results),
+        str(results['machine']),
+        f'{"":<16}{"CPU ms":>9}{"wall ms":>9}{"x naive (CPU)":>15}{"(wall)":>8}{"agreement":>11}']
+    lines += [
+        '{name:<16}{cpu_ms:9.1f}{wall_ms:9.1f}{times_naive_cpu:15.2f}{times_naive_wall:8.2f}'
+        '{label_agreement:11.4f}'.format(**pipeline) for pipeline in results['pipelines']]
+    return '\n'.join(lines)
+
+
+def _ours(segmenter: Segmenter) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    classes = segmenter.info.classes
+    palette = classes.palette()
+    drivable = classes.indices(classes.drivable)
+
+    def pipeline(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        segmentation, = segmenter.segment([frame])
+        area = drivable_area(segmentation.labels, drivable)
+        return segmentation.labels, rendering.overlay(
+            frame, segmentation.labels, area, palette, OPACITY)
+
+    return pipeline
