@@ -27,6 +27,7 @@ PARAMETER_TYPES = {
     'weights': str,
     'engine': str,
     'device': str,
+    'precision': str,
     'input_height': int,
     'image_transport': str,
     'use_sim_time': bool,
@@ -54,11 +55,15 @@ def generate_launch_description() -> LaunchDescription:
             'params_file.'),
         DeclareLaunchArgument(
             'engine', default_value='',
-            description='What runs the network, auto or the name of an engine; empty for that of '
+            description='What runs the network, auto, openvino or torch; empty for that of '
             'params_file.'),
         DeclareLaunchArgument(
             'device', default_value='',
             description='Where it runs, auto, cpu, cuda or cuda:N; empty for that of '
+            'params_file.'),
+        DeclareLaunchArgument(
+            'precision', default_value='',
+            description='Precision of the arithmetic, auto, fp32 or bf16; empty for that of '
             'params_file.'),
         DeclareLaunchArgument(
             'input_height', default_value='',

@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument('data', type=Path, help='folder of the data set')
     dataset.add_argument('--split', default='val', help='(%(default)s)')
     dataset.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
+    dataset.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
+    dataset.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
     dataset.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     dataset.add_argument(
         '--input-height', type=int, default=0,
@@ -112,7 +114,8 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
         # Now, since an evaluation takes long and the file may not be possible.
         options.json.touch()
     segmenter = Segmenter(
-        options.weights, device=options.device, input_height=options.input_height)
+        options.weights, engine=options.engine, device=options.device,
+        precision=options.precision, input_height=options.input_height)
     counts = dataset.evaluate(segmenter, datasets.camvid(options.data, options.split))
     print(dataset.table(counts, segmenter.info.classes))
     if options.json:
@@ -156,9 +159,13 @@ def _train(options: argparse.Namespace) -> None:
         workers=options.workers,
     )
     if validation and options.val not in chosen.split.split('+'):
-        miou = dataset.miou_by_height(Segmenter(path, device=options.device), validation)
+        miou = dataset.miou_by_height(
+            Segmenter(path, device=options.device, precision='fp32'), validation)
         info, network = weights.load(path)
-        weights.save(path, replace(info, miou=miou), network)
+        loss = dataset.precision_loss(path, options.device, miou[info.input_size[0]], validation)
+        weights.save(path, replace(info, miou=miou, precision_loss=loss), network)
+        for precision, lost in loss.items():
+            print(f'{precision} costs {100 * lost:.2f} points of mIoU')
         for height, value in miou.items():
             print(f'mIoU on {options.val} at input height {height}: {100 * value:.2f} %')
     print(path)

@@ -13,6 +13,7 @@ import numpy as np
 from lmii_ros import engines
 from lmii_ros import weights
 from lmii_ros.classes import UNKNOWN
+from lmii_ros.engines import OutOfMemory
 
 STRIDE = 16
 """Widths are multiples of this, the deepest stride of the networks."""
@@ -86,7 +87,7 @@ class Segmenter:
         :param frame_size: Height and width of the frames.
         :raises OutOfMemory: If the device's memory does not suffice.
         """
-        self.engine.prepare(1, self.input_size(frame_size))
+        self.segment([np.zeros((*frame_size, 3), np.uint8)])
 
     def segment(
         self,
@@ -104,9 +105,16 @@ class Segmenter:
         :raises NonFiniteOutput: If the network's output is not finite.
         :raises OutOfMemory: If the device's memory does not suffice.
         """
-        labels, certainty = self.engine.segment(
-            frames, self.input_size(frames[0].shape[:2]),
-            confidence=confidence or min_confidence > 0)
+        height, width = self.input_size(frames[0].shape[:2])
+        try:
+            labels, certainty = self.engine.segment(
+                frames, (height, width), confidence=confidence or min_confidence > 0)
+        except Exception as error:
+            if not engines.is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f'out of memory on {self.engine.device} at input size {height}x{width}'
+            ) from error
         if min_confidence > 0:
             labels[certainty < 255 * min_confidence] = UNKNOWN
         if not confidence:

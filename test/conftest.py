@@ -39,6 +39,8 @@ def _own_domain() -> tuple[int, object]:
     raise RuntimeError('no ROS domain is free')
 
 
+_CACHE = tempfile.TemporaryDirectory(prefix='lmii_ros_test_cache_')
+
 # At import: the first rclpy.init, of any test, reads these, and the nodes inherit them.
 _DOMAIN, _DOMAIN_LOCK = _own_domain()
 os.environ |= {
@@ -48,6 +50,8 @@ os.environ |= {
     **({'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble' else {}),
     'FASTDDS_DEFAULT_PROFILES_FILE': str(_TOP / 'config' / 'fastdds.xml'),
     'FASTRTPS_DEFAULT_PROFILES_FILE': str(_TOP / 'config' / 'fastdds.xml'),
+    # Compiled networks of this run's own.
+    'XDG_CACHE_HOME': _CACHE.name,
     # What users see, whatever the shell of the one who tests is set to.
     'RCUTILS_COLORIZED_OUTPUT': '0',
     'OMP_WAIT_POLICY': 'PASSIVE',

@@ -55,6 +55,10 @@ def openvino_engine(info=INFO, net=None, **options):
     return OpenVINOEngine(net or network(), info, **options)
 
 
+def label(engine, input_size=(64, 96)):
+    return engine.segment([picture(64, 96)], input_size, confidence=False)[0]
+
+
 @needs_openvino
 @pytest.mark.parametrize('frame_size, input_size', [
     ((64, 96), (64, 96)), ((90, 121), (64, 80)), ((48, 64), (67, 93))])
@@ -91,24 +95,24 @@ def test_openvino_tells_output_that_is_not_finite():
 
 @needs_openvino
 def test_the_second_start_finds_the_compiled_network(cache):
-    openvino_engine().prepare(1, (64, 96))
+    label(openvino_engine())
     folder, = cache.iterdir()
     written = (folder / 'network.xml').stat().st_mtime_ns
-    openvino_engine().prepare(1, (64, 96))
+    label(openvino_engine())
     assert (folder / 'network.xml').stat().st_mtime_ns == written
     other = network()
     with torch.no_grad():
         other.classifier.bias += 1
-    openvino_engine(net=other).prepare(1, (64, 96))
-    openvino_engine().prepare(1, (64, 64))
+    label(openvino_engine(net=other))
+    label(openvino_engine(), (64, 64))
     assert len(list(cache.iterdir())) == 3
 
 
 @needs_openvino
 def test_nodes_that_start_at_once_share_a_compiled_network(cache):
     program = (
-        'from test_engines import openvino_engine, picture\n'
-        'openvino_engine().segment([picture(64, 96)], (64, 96), confidence=False)\n'
+        'from test_engines import label, openvino_engine\n'
+        'label(openvino_engine())\n'
         'print("done")\n')
     processes = [
         subprocess.Popen(

@@ -99,7 +99,8 @@ def test_arguments_are_listed_with_description_and_default(launch, file, own):
         r"^ {4}'(\w+)':\n {8}(\S.*)\n {8}\(default: (.*)\)$", process.output, re.MULTILINE)
     assert len(arguments) == process.output.count("':\n")
     assert own | {
-        'image', 'camera_info', 'weights', 'engine', 'device', 'input_height', 'image_transport',
+        'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',
+        'image_transport',
         'namespace', 'log_level', 'use_sim_time'} <= {name for name, _, _ in arguments}
 
 

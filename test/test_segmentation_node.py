@@ -42,7 +42,7 @@ def node(start_module_node, tiny_weights):
     node = start_module_node(
         'segmentation_node', weights=tiny_weights, threads=1, stale_after=2.0,
         **{'qos_overrides./image.subscription.reliability': 'reliable'})
-    node.wait_for_output('engine torch on cpu')
+    node.wait_for_output(r'engine \w+ on cpu')
     return node
 
 
@@ -228,7 +228,7 @@ def test_newest_frame_wins(start_node, tiny_weights, client):
     node = start_node(
         'segmentation_node', '-r', '__ns:=/burst', weights=tiny_weights, threads=1,
         input_height=512)
-    node.wait_for_output('engine torch on cpu')
+    node.wait_for_output(r'engine \w+ on cpu')
     client.namespace = '/burst'
     labels = client.listen(Image, f'/burst{NODE}/labels')
     publisher = client.publisher(Image, '/burst/image')
@@ -257,7 +257,7 @@ def test_compressed_transport_with_the_shipped_weights(start_node, client):
     node = start_node(
         'segmentation_node', '-r', '__ns:=/compressed', image_transport='compressed',
         **{'qos_overrides./compressed/image/compressed.subscription.reliability': 'reliable'})
-    node.wait_for_output('engine torch on cpu')
+    node.wait_for_output(r'engine \w+ on cpu')
     frame = scene(2, 180, 240)
     segmenter = Segmenter('lpsnet_s_camvid')
     labels = client.listen(Image, f'/compressed{NODE}/labels')

@@ -142,7 +142,7 @@ def test_every_parameter_is_described(node, client):
         name: descriptor for name, descriptor in described.items()
         if not name.startswith(('qos_overrides.', 'use_sim_time', 'start_type_description'))}
     assert set(own) == {
-        'weights', 'engine', 'device', 'threads', 'image_transport', 'input_height',
+        'weights', 'engine', 'device', 'precision', 'threads', 'image_transport', 'input_height',
         'drivable_classes', 'min_confidence', 'opacity', 'jpeg_quality', 'stale_after',
         'autostart'}
     for name, descriptor in own.items():

@@ -29,6 +29,12 @@ class OutOfMemory(RuntimeError):
     """The device has too little memory for the network at this input size."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of a library means that memory ran out, each in its own words."""
+    words = ('CUDA out of memory', 'DefaultCPUAllocator', 'bad_alloc', 'Insufficient memory')
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 class Engine(Protocol):
     """A network, ready to label frames on one device."""
 
@@ -38,15 +44,6 @@ class Engine(Protocol):
     """The device it runs on, as torch names it."""
     precision: str
     """Precision of its arithmetic, one of :data:`PRECISIONS`."""
-
-    def prepare(self, count: int, input_size: tuple[int, int]) -> None:
-        """
-        Do what the first batch of this size would else wait for, which may take seconds.
-
-        :param count: Frames a batch.
-        :param input_size: Height and width at which the network sees them.
-        :raises OutOfMemory: If the device's memory does not suffice.
-        """
 
     def segment(
         self,
@@ -67,7 +64,7 @@ class Engine(Protocol):
         :return: Labels uint8 [N, H, W]; confidence (softmax of the label's class, 0..255) uint8
             [N, H, W] or None. Valid until the next call.
         :raises NonFiniteOutput: If the network's output is not finite.
-        :raises OutOfMemory: If the device's memory does not suffice.
+        :raises Exception: Of the engine's library, such as one that :func:`is_out_of_memory`.
         """
 
 
@@ -96,7 +93,7 @@ def choose(name: str, device: str) -> tuple[str, str]:
         return name, 'as asked for'
     # Here, since torch takes seconds to import, which who only wants the errors should not wait.
     from torch import cuda
-    if device.startswith('cuda') or (device == 'auto' and cuda.is_available()):
+    if device not in ('auto', 'cpu') or (device == 'auto' and cuda.is_available()):
         return 'torch', 'the fastest on CUDA'
     if _openvino_is_installed():
         return 'openvino', 'the fastest on a CPU; no CUDA device is used'

@@ -17,7 +17,6 @@ from torch import nn
 
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
-from lmii_ros.engines import OutOfMemory
 from lmii_ros.engines import choose_precision
 from lmii_ros.engines import upsampling
 from lmii_ros.engines.compiled import compiled
@@ -72,10 +71,6 @@ class OpenVINOEngine:
         }
         self._requests: dict[tuple[int, ...], openvino.InferRequest] = {}
 
-    def prepare(self, count: int, input_size: tuple[int, int]) -> None:
-        """See :meth:`lmii_ros.engines.Engine.prepare`."""
-        self._request(count, *input_size)
-
     def segment(
         self,
         frames: Sequence[np.ndarray],
@@ -101,14 +96,10 @@ class OpenVINOEngine:
         shape = (count, height, width, 3)
         if shape not in self._requests:
             name = f'openvino-{version("openvino")}-{count}x{height}x{width}'
-            try:
-                folder = compiled(
-                    self._network, name, lambda folder: self._export(shape, folder / MODEL))
-                self._requests[shape] = self._core.compile_model(
-                    folder / MODEL, 'CPU', self._settings).create_infer_request()
-            except MemoryError as error:
-                raise OutOfMemory(
-                    f'out of memory on the cpu at input size {height}x{width}') from error
+            folder = compiled(
+                self._network, name, lambda folder: self._export(shape, folder / MODEL))
+            self._requests[shape] = self._core.compile_model(
+                folder / MODEL, 'CPU', self._settings).create_infer_request()
         return self._requests[shape]
 
     def _export(self, shape: tuple[int, ...], path: Path) -> None:

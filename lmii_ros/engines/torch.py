@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
-from lmii_ros.engines import OutOfMemory
 from lmii_ros.engines import choose_precision
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.weights import WeightInfo
@@ -76,10 +75,6 @@ class TorchEngine:
         self._network = DeployedNetwork(network, info.mean, info.std).to(
             self._device, memory_format=torch.channels_last)
 
-    def prepare(self, count: int, input_size: tuple[int, int]) -> None:
-        """See :meth:`lmii_ros.engines.Engine.prepare`."""
-        self.segment([np.zeros((*input_size, 3), np.uint8)] * count, input_size, confidence=False)
-
     @torch.inference_mode()
     def segment(
         self,
@@ -89,18 +84,6 @@ class TorchEngine:
         confidence: bool,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """See :meth:`lmii_ros.engines.Engine.segment`."""
-        try:
-            return self._segment(frames, input_size, confidence)
-        except (RuntimeError, MemoryError, cv2.error) as error:
-            if _is_out_of_memory(error):
-                height, width = input_size
-                raise OutOfMemory(
-                    f'out of memory on {self.device} at input size {height}x{width}') from error
-            raise
-
-    def _segment(
-        self, frames: Sequence[np.ndarray], input_size: tuple[int, int], confidence: bool,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
         height, width = input_size
         images = np.stack([
             cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -118,11 +101,3 @@ class TorchEngine:
             softmax = 1 / (logits - best[:, None]).exp_().sum(dim=1)
             certainty = (255 * softmax).round_().to(torch.uint8).cpu().numpy()
         return labels.to(torch.uint8).cpu().numpy(), certainty
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On the CPU torch has no class of its own for it, only these words.
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or 'DefaultCPUAllocator' in str(error)
-        or getattr(error, 'code', None) == cv2.Error.StsNoMem)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -12,6 +13,8 @@ from tqdm import tqdm
 from lmii_ros import metrics
 from lmii_ros.classes import ClassTable
 from lmii_ros.datasets import Dataset
+from lmii_ros.engines import PRECISIONS
+from lmii_ros.engines import EngineError
 from lmii_ros.segmenter import Segmenter
 
 LADDER = (0.5, 0.75, 1.0, 1.25)
@@ -59,6 +62,26 @@ def miou_by_height(segmenter: Segmenter, dataset: Dataset) -> dict[int, float]:
         segmenter.input_height = height
         result[height] = metrics.scores(evaluate(segmenter, dataset)).miou
     return result
+
+
+def precision_loss(
+    weight_file: Path, device: str, miou: float, dataset: Dataset,
+) -> dict[str, float]:
+    """
+    Return the loss of mIoU (0..1) at each lower precision that the engine has on this machine.
+
+    :param miou: That in fp32, at the input height of the training.
+    """
+    loss = {}
+    for precision in PRECISIONS:
+        if precision == 'fp32':
+            continue
+        try:
+            segmenter = Segmenter(weight_file, device=device, precision=precision)
+        except EngineError:
+            continue
+        loss[precision] = miou - metrics.scores(evaluate(segmenter, dataset)).miou
+    return loss
 
 
 def table(counts: np.ndarray, classes: ClassTable) -> str:

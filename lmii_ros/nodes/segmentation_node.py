@@ -75,6 +75,7 @@ class SegmentationNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._statistics = FrameStatistics()
         self._segmenter: Segmenter | None = None
+        self._prepared: tuple[int, int] | None = None
         self._outputs: Outputs | None = None
         self._camera_info: CameraInfo | None = None
         self._newest: NewestFrame[tuple[Image | CompressedImage, float]] | None = None
@@ -107,22 +108,24 @@ class SegmentationNode(LifecycleNode):
         try:
             segmenter = Segmenter(
                 settings.weights, engine=settings.engine, device=settings.device,
-                threads=settings.threads, input_height=settings.input_height)
+                precision=settings.precision, threads=settings.threads,
+                input_height=settings.input_height)
             settings.drivable(segmenter.info.classes)
             # The first run allocates and chooses kernels: no camera frame is to wait for that.
-            segmenter.segment([np.zeros((*segmenter.info.input_size, 3), np.uint8)])
+            segmenter.prepare(segmenter.info.input_size)
             self._outputs = Outputs(self, segmenter.info.classes)
         except Exception as error:
             # Whatever it is: rclpy would drop it without a word.
             return self._refuse('configure', error)
         self._segmenter = segmenter
+        self._prepared = None
         self._statistics = FrameStatistics()
         if settings.device == 'auto' and segmenter.engine.device == 'cpu':
             self.get_logger().info('device auto: no CUDA device was found, so the CPU is used')
         self.get_logger().info(
             f'{segmenter.weight_file.name}: {segmenter.info.network} with the classes of '
             f'{segmenter.info.classes.name}, engine {segmenter.engine.name} on '
-            f'{segmenter.engine.device}')
+            f'{segmenter.engine.device} in {segmenter.engine.precision}: {segmenter.why_engine}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -263,6 +266,7 @@ class SegmentationNode(LifecycleNode):
             'min_confidence': settings.min_confidence,
         }
         try:
+            self._prepare(frame.shape[:2])
             return self._segmenter.segment([frame], **wanted)
         except OutOfMemory as error:
             height = self._segmenter.input_size(frame.shape[:2])[0] // 2
@@ -274,6 +278,15 @@ class SegmentationNode(LifecycleNode):
             return self._segmenter.segment([frame], **wanted)
         except OutOfMemory as error:
             raise NodeFailed(f'{error}; use a smaller network or input_height') from error
+
+    def _prepare(self, frame_size: tuple[int, int]) -> None:
+        input_size = self._segmenter.input_size(frame_size)
+        if input_size != self._prepared:
+            self.get_logger().info(
+                f'frames of {frame_size[1]}x{frame_size[0]}: preparing the network for '
+                f'{input_size[1]}x{input_size[0]}, which may take some seconds')
+            self._segmenter.prepare(frame_size)
+            self._prepared = input_size
 
     def _drop(self, reason: str, why: str) -> None:
         self._statistics.dropped(reason)
@@ -287,6 +300,7 @@ class SegmentationNode(LifecycleNode):
             'network': segmenter.info.network,
             'engine': segmenter.engine.name,
             'device': segmenter.engine.device,
+            'precision': segmenter.engine.precision,
             'input height': segmenter.input_height or segmenter.info.input_size[0],
         }
         message = DiagnosticArray()
