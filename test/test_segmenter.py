@@ -26,8 +26,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from test_engines import needs_openvino
-
 ARGUMENTS = {'depths': [1, 1, 1, 1, 1], 'widths': [8, 8, 16, 16, 16], 'ratios': [1.0, 0.5]}
 TINY = ('lpsnet', ARGUMENTS)
 
@@ -246,7 +244,7 @@ import numpy as np
 from lmii_ros.engines import OutOfMemory
 from lmii_ros.segmenter import Segmenter
 
-segmenter = Segmenter(sys.argv[1], engine=sys.argv[3], device='cpu')
+segmenter = Segmenter(sys.argv[1], engine='torch', device='cpu')
 frame = np.zeros((48, 64, 3), np.uint8)
 segmenter.segment([frame])
 with open('/proc/self/statm') as file:
@@ -264,13 +262,11 @@ print('goes on')
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='limits memory the Linux way')
-@pytest.mark.parametrize('engine, height', [
-    pytest.param('torch', 4000, id='the network'),
-    pytest.param('torch', 40000, id='the resized frame'),
-    pytest.param('openvino', 40000, id='openvino', marks=needs_openvino)])
-def test_out_of_memory_is_told_and_survived(weight_file, engine, height):
+@pytest.mark.parametrize('height', [
+    pytest.param(4000, id='the network'), pytest.param(40000, id='the resized frame')])
+def test_out_of_memory_is_told_and_survived(weight_file, height):
     result = subprocess.run(
-        [sys.executable, '-c', OUT_OF_MEMORY, str(weight_file), str(height), engine],
+        [sys.executable, '-c', OUT_OF_MEMORY, str(weight_file), str(height)],
         capture_output=True, text=True, timeout=100)
     assert result.returncode == 0, result.stderr[-2000:]
     assert f'out of memory on cpu at input size {height}x' in result.stdout
