@@ -11,8 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-MAX_PIXELS = 1 << 26
-"""Frames of more pixels (about 67 million) are taken for garbage, before anything is allocated."""
+MAX_PIXELS = 1 << 25
+"""Frames of more pixels (about 33 million, 8K) are garbage, before anything is allocated."""
+MAX_ASPECT = 16
+"""So are frames that many times as long as they are high, or as high as they are long."""
 
 # Not rosbags.image: its one public conversion ignores `step` and the chroma rows of nv12, refuses
 # 8UC1 and 8UC3 as colours, and takes some 20 ms for a 16-bit image of 1280x720 where cv2 takes
@@ -226,10 +228,11 @@ def _pixels(message: Any, encoding: str, channels: int, item_bytes: int) -> np.n
 
 
 def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+    if width < 1 or height < 1 or width * height > MAX_PIXELS or (
+            max(width, height) > MAX_ASPECT * min(width, height)):
         raise FrameError(
-            'bad_size', f'a frame of {width}x{height} pixels; expected at least 1x1 and '
-            f'at most {MAX_PIXELS} pixels')
+            'bad_size', f'a frame of {width}x{height} pixels; expected at least 1x1, at most '
+            f'{MAX_PIXELS} pixels, and one side at most {MAX_ASPECT} times the other')
 
 
 def _check_fit(width: int, height: int, encoding: str) -> None:

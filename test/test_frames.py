@@ -177,7 +177,8 @@ def test_step_shorter_than_a_row_is_refused(encoding, width, step):
 
 @pytest.mark.parametrize('encoding, width, height', [
     ('bgr8', 0, 4), ('bgr8', 4, 0), ('mono8', 65536, 65536), ('mono8', 1, 2**32 - 1),
-    ('nv12', 3, 4), ('nv12', 4, 3), ('uyvy', 3, 4), ('bayer_rggb8', 2, 9)])
+    ('mono8', 1, 17), ('mono8', 33, 2), ('nv12', 3, 4), ('nv12', 4, 3), ('uyvy', 3, 4),
+    ('bayer_rggb8', 2, 9)])
 def test_sizes_that_cannot_be_are_refused(encoding, width, height):
     assert reason(message(encoding, bytes(100), width, height, 8)) == 'bad_size'
 

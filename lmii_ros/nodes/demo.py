@@ -27,6 +27,8 @@ from lmii_ros.share import share_directory
 
 SHEET_COLUMNS = ('image', 'color', 'overlay', 'drivable')
 SHEET_ROWS = 4
+MAX_PRELOAD = 120
+"""Synthetic frames that are made beforehand; a longer demo repeats them."""
 START_TIMEOUT_S = 60.0
 LAST_FRAME_TIMEOUT_S = 3.0
 """How long the last frames may take after the camera has ended."""
@@ -116,7 +118,7 @@ def _start_camera(demo: Demo) -> subprocess.Popen:
         'rate': float(demo.rate), 'wait_for_subscribers': 2}
     if not demo.source:
         # Made beforehand, so that drawing the scene does not take the network's time.
-        camera['preload'] = max(1, round(demo.rate * demo.seconds))
+        camera['preload'] = min(MAX_PRELOAD, max(1, round(demo.rate * demo.seconds)))
     return _start_node('camera_simulator_node', camera)
 
 

@@ -34,8 +34,9 @@ class NewestFrame(Generic[Item]):
             item, self._item = self._item, None
             return None if self._closed else item
 
-    def close(self) -> None:
-        """Drop what waits and let the taker go."""
+    def close(self) -> bool:
+        """Let the taker go; return whether an item that waited was dropped."""
         with self._condition:
             self._closed = True
             self._condition.notify()
+            return self._item is not None

@@ -27,6 +27,15 @@ class NodeFailed(RuntimeError):
     """A node cannot do its work; the message is one line for the user."""
 
 
+class _Interrupted(KeyboardInterrupt):
+    """
+    SIGINT or SIGTERM has come.
+
+    Where KeyboardInterrupt itself passes through exec() of a text, as in the making of a
+    dataclass, Python ends with the exit code of SIGINT, even if it is caught later.
+    """
+
+
 class RunnableNode(Protocol):
     """What :func:`run` needs of a node besides being one."""
 
@@ -53,27 +62,34 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     :return: Exit code: 0 after SIGINT, SIGTERM or a regular end; 1 after one line about what
         failed.
     """
+    signals = []
+
+    def interrupt(number: int, _: object) -> None:
+        signals.append(number)
+        raise _Interrupted
+
     # rclpy passes signals on to the handlers that it finds; with this one, they interrupt even the
     # loading of a network. SIGINT is ignored otherwise in what a script starts in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupt)
     node = None
-    initialized = False
     try:
-        _init(arguments)
-        initialized = True
-        node = make_node()
-        node.start()
-        _spin(node)
-        return 0
+        try:
+            _init(arguments)
+            node = make_node()
+            node.start()
+            _spin(node)
+            return 0
+        except Exception as error:
+            if signals:
+                # C++ makes an error of its own of the interrupt, or finds that ROS has ended.
+                return 0
+            if not isinstance(error, (NodeFailed, ParameterException, RCLError)):
+                raise
+            _report(node, str(error))
+            return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
-    except (NodeFailed, ParameterException, RCLError) as error:
-        if initialized and not rclpy.ok():
-            # A signal has ended ROS, and the error comes of that.
-            return 0
-        _report(node, str(error))
-        return 1
     finally:
         # A second signal must not interrupt the clean-up.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -196,7 +196,8 @@ class SegmentationNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._input_subscriptions = []
         if self._newest is not None:
-            self._newest.close()
+            if self._newest.close():
+                self._statistics.dropped('deactivated')
         if self._worker is not None:
             self._worker.join(timeout_s)
         self._newest = self._worker = None

@@ -17,7 +17,7 @@ from diagnostic_msgs.msg import KeyValue
 WINDOW = 300
 """Frames over which latencies are taken."""
 
-NOT_FAULTS = ('superseded', 'no_subscriber')
+NOT_FAULTS = ('superseded', 'no_subscriber', 'deactivated')
 """Reasons for which dropping a frame is as it should be."""
 
 
