@@ -16,6 +16,9 @@ from lmii_ros.classes import ClassTable
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 CAMVID_VOID = 11
+CAMVID_TERMS = (
+    'Trained on CamVid, which is for research use; cite Brostow, Fauqueur, Cipolla, "Semantic '
+    'object classes in video" (2009).')
 
 
 class DatasetError(ValueError):
@@ -31,12 +34,14 @@ class Dataset:
     :param images: Paths of the images.
     :param labels: Path of the label image of each, one class index a pixel.
     :param void: The label that stands for unknown in the label images.
+    :param terms: What there is to know about the use of the data, for those who train on it.
     """
 
     classes: ClassTable
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
     void: int
+    terms: str = ''
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,7 +100,7 @@ def camvid(root: Path, split: str) -> Dataset:
                 raise DatasetError(f'no label image {label} for {path}')
             images.append(path)
             labels.append(label)
-    return Dataset(CAMVID, tuple(images), tuple(labels), CAMVID_VOID)
+    return Dataset(CAMVID, tuple(images), tuple(labels), CAMVID_VOID, CAMVID_TERMS)
 
 
 def _read(path: Path, flags: int) -> np.ndarray:

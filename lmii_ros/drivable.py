@@ -34,4 +34,4 @@ def drivable_area(labels: np.ndarray, drivable: Iterable[int]) -> np.ndarray:
     reached = mask.copy()
     reached[height - max(1, int(height * EGO_HEIGHT)):, margin:width - margin] = 255
     cv2.floodFill(reached, None, (width // 2, height - 1), 1)
-    return mask & cv2.compare(reached, 1, cv2.CMP_EQ)
+    return mask * (reached == 1)

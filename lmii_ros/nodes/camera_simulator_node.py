@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from typing import Iterator
 
 import cv2
@@ -34,6 +35,8 @@ from lmii_ros.sources import SourceFrame
 
 COMPRESSED = ('jpeg', 'png')
 """Encodings that are published on image/compressed."""
+SETTLING_S = 0.5
+"""How long a subscriber that we know of may not know us yet, and miss a best-effort frame."""
 LAST_FRAME_TIMEOUT = Duration(seconds=1)
 
 PARAMETERS = (
@@ -90,6 +93,7 @@ class CameraSimulatorNode(Node):
         self._truth_publisher = self.create_publisher(Image, 'ground_truth', qos, **overriding)
         self._frames: Iterator[SourceFrame] = iter(())
         self._published = 0
+        self._matched_since: float | None = None
 
     def start(self) -> None:
         """Open the source and begin to publish. See :class:`process.RunnableNode`."""
@@ -127,9 +131,7 @@ class CameraSimulatorNode(Node):
     def _tick(self) -> None:
         if self.finished.done():
             return
-        if self._published == 0 and (
-                self._image_publisher.get_subscription_count()
-                < self._parameters['wait_for_subscribers']):
+        if self._published == 0 and not self._is_matched():
             return
         try:
             frame = next(self._frames, None)
@@ -142,6 +144,14 @@ class CameraSimulatorNode(Node):
             self._publish(frame)
         except ValueError as error:
             self.finished.set_exception(NodeFailed(str(error)))
+
+    def _is_matched(self) -> bool:
+        wanted = self._parameters['wait_for_subscribers']
+        if self._image_publisher.get_subscription_count() < wanted:
+            return False
+        if wanted and self._matched_since is None:
+            self._matched_since = time.monotonic()
+        return not wanted or time.monotonic() - self._matched_since > SETTLING_S
 
     def _publish(self, frame: SourceFrame) -> None:
         header = Header(

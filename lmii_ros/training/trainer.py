@@ -176,6 +176,7 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
         input_size=recipe.input_size,
         data=data,
         recipe=recipe.to_dict(),
+        license=training.terms,
     )
 
 
