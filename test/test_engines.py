@@ -21,6 +21,7 @@ from lmii_ros import networks
 from lmii_ros.classes import CAMVID
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.engines import compiled
 from lmii_ros.engines.torch import TorchEngine
 from lmii_ros.weights import WeightInfo
 
@@ -106,6 +107,19 @@ def test_the_second_start_finds_the_compiled_network(cache):
     label(openvino_engine(net=other))
     label(openvino_engine(), (64, 64))
     assert len(list(cache.iterdir())) == 3
+
+
+@needs_openvino
+def test_many_sizes_fill_neither_memory_nor_disk(cache, monkeypatch):
+    from lmii_ros.engines.openvino import MAX_COMPILED
+    monkeypatch.setattr(compiled, 'MAX_KEPT', 6)
+    engine = openvino_engine()
+    first = label(engine)
+    for height in range(32, 32 + 8 * 16, 16):
+        label(engine, (height, 32))
+    assert len(engine._requests) == MAX_COMPILED
+    assert len(list(cache.iterdir())) == 6
+    np.testing.assert_array_equal(label(engine), first)
 
 
 @needs_openvino

@@ -14,13 +14,16 @@ from typing import Callable
 from lmii_ros import networks
 from lmii_ros.networks.deployment import DeployedNetwork
 
+MAX_KEPT = 32
+"""Compiled networks on disk, some 10 MB each; the one unused for longest makes room."""
+
 
 def compiled(network: DeployedNetwork, what: str, build: Callable[[Path], None]) -> Path:
     """
     Return the folder of a compiled network, which is built if it is not there.
 
-    Folders lie under ``$XDG_CACHE_HOME/lmii_ros`` (``~/.cache/lmii_ros``) and may be deleted at
-    any time. Processes that build the same one at once do not disturb each other.
+    Folders lie under ``$XDG_CACHE_HOME/lmii_ros`` (``~/.cache/lmii_ros``) and may be deleted
+    while no node starts. Processes that build the same one at once do not disturb each other.
 
     :param network: The network; other weights or other network code make another folder.
     :param what: All else that decides the result: engine, its version, input size.
@@ -29,6 +32,7 @@ def compiled(network: DeployedNetwork, what: str, build: Callable[[Path], None])
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lmii_ros'
     folder = cache / f'{what}-{_digest(network)}'
     if folder.is_dir():
+        folder.touch()
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=cache))
@@ -41,7 +45,17 @@ def compiled(network: DeployedNetwork, what: str, build: Callable[[Path], None])
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    for old in sorted(cache.iterdir(), key=_last_use)[:-MAX_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _last_use(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        # Another process has just removed it.
+        return 0.0
 
 
 def _digest(network: DeployedNetwork) -> str:

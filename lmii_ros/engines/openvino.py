@@ -24,6 +24,8 @@ from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.weights import WeightInfo
 
 MODEL = 'network.xml'
+MAX_COMPILED = 4
+"""Input sizes that are kept compiled in memory, some 100 MB each; the oldest makes room."""
 
 
 class OpenVINOEngine:
@@ -98,6 +100,8 @@ class OpenVINOEngine:
             name = f'openvino-{version("openvino")}-{count}x{height}x{width}'
             folder = compiled(
                 self._network, name, lambda folder: self._export(shape, folder / MODEL))
+            if len(self._requests) == MAX_COMPILED:
+                del self._requests[next(iter(self._requests))]
             self._requests[shape] = self._core.compile_model(
                 folder / MODEL, 'CPU', self._settings).create_infer_request()
         return self._requests[shape]

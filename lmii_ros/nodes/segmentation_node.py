@@ -75,7 +75,7 @@ class SegmentationNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._statistics = FrameStatistics()
         self._segmenter: Segmenter | None = None
-        self._prepared: tuple[int, int] | None = None
+        self._prepared: set[tuple[int, int]] = set()
         self._outputs: Outputs | None = None
         self._camera_info: CameraInfo | None = None
         self._newest: NewestFrame[tuple[Image | CompressedImage, float]] | None = None
@@ -118,10 +118,8 @@ class SegmentationNode(LifecycleNode):
             # Whatever it is: rclpy would drop it without a word.
             return self._refuse('configure', error)
         self._segmenter = segmenter
-        self._prepared = None
+        self._prepared.clear()
         self._statistics = FrameStatistics()
-        if settings.device == 'auto' and segmenter.engine.device == 'cpu':
-            self.get_logger().info('device auto: no CUDA device was found, so the CPU is used')
         self.get_logger().info(
             f'{segmenter.weight_file.name}: {segmenter.info.network} with the classes of '
             f'{segmenter.info.classes.name}, engine {segmenter.engine.name} on '
@@ -195,9 +193,8 @@ class SegmentationNode(LifecycleNode):
         for subscription in self._input_subscriptions:
             self.destroy_subscription(subscription)
         self._input_subscriptions = []
-        if self._newest is not None:
-            if self._newest.close():
-                self._statistics.dropped('deactivated')
+        if self._newest is not None and self._newest.close():
+            self._statistics.dropped('deactivated')
         if self._worker is not None:
             self._worker.join(timeout_s)
         self._newest = self._worker = None
@@ -282,12 +279,12 @@ class SegmentationNode(LifecycleNode):
 
     def _prepare(self, frame_size: tuple[int, int]) -> None:
         input_size = self._segmenter.input_size(frame_size)
-        if input_size != self._prepared:
+        if input_size not in self._prepared:
             self.get_logger().info(
                 f'frames of {frame_size[1]}x{frame_size[0]}: preparing the network for '
                 f'{input_size[1]}x{input_size[0]}, which may take some seconds')
             self._segmenter.prepare(frame_size)
-            self._prepared = input_size
+            self._prepared.add(input_size)
 
     def _drop(self, reason: str, why: str) -> None:
         self._statistics.dropped(reason)
