@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -316,6 +317,9 @@ def _nanoseconds(stamp: Time) -> int:
 
 def main() -> int:
     """Run the node as a process."""
+    # OpenMP reads it when torch is imported: threads that spin while they wait make a frame last
+    # ten times as long as soon as another process wants the core.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     return process.run(SegmentationNode)
 
 
