@@ -223,6 +223,17 @@ def test_signals_under_full_load(start_node, client, number):
     check_end(node, number)
 
 
+def test_a_signal_while_the_network_is_prepared_for_another_size(start_node, client):
+    namespace = '-r', '__ns:=/prepare'
+    node = start_node('segmentation_node', *namespace)
+    client.listen(Image, f'/prepare{NODE}/labels')
+    start_node(
+        'camera_simulator_node', *namespace, rate=5.0, preload=1, width=1280, height=720,
+        wait_for_subscribers=1)
+    node.wait_for_output('frames of 1280x720: preparing')
+    check_end(node, signal.SIGINT)
+
+
 def handles_signals(node):
     """Return whether the process has set a handler for SIGTERM; Python sets none by itself."""
     with open(f'/proc/{node.popen.pid}/status') as file:

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from typing import Callable
 from typing import Protocol
 
@@ -57,11 +59,22 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     """
     Run a node until it is finished or the process is told to end.
 
+    Ends the process itself where the node's :meth:`RunnableNode.stop` has left a thread behind.
+
     :param make_node: Makes the node, a :class:`rclpy.node.Node`.
     :param arguments: Command line, by default the process's own.
     :return: Exit code: 0 after SIGINT, SIGTERM or a regular end; 1 after one line about what
         failed.
     """
+    code = _run(make_node, arguments)
+    if threading.active_count() > 1:
+        # It is in a library's call, in the midst of which Python would end with an abort.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> int:
     signals = []
 
     def interrupt(number: int, _: object) -> None:

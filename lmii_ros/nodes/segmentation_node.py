@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 5.0
-STOP_TIMEOUT_S = 1.5
+STOP_TIMEOUT_S = 1.0
 """How long the end of the process waits for a frame that is in the network."""
 MAX_LATENCY_S = 60.0
 """A stamp older than this, or in the future, is of another clock and tells no latency."""
@@ -112,6 +112,8 @@ class SegmentationNode(LifecycleNode):
                 precision=settings.precision, threads=settings.threads,
                 input_height=settings.input_height)
             settings.drivable(segmenter.info.classes)
+            self.get_logger().info(
+                'preparing the network, which takes some seconds at its first start on a machine')
             # The first run allocates and chooses kernels: no camera frame is to wait for that.
             segmenter.prepare(segmenter.info.input_size)
             self._outputs = Outputs(self, segmenter.info.classes)
