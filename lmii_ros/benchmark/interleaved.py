@@ -8,10 +8,10 @@ import os
 import platform
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Callable
 from typing import Mapping
 
+import cv2
 import numpy as np
 import torch
 
@@ -68,7 +68,7 @@ def machine() -> dict[str, object]:
         'load': [round(load, 1) for load in os.getloadavg()],
         'python': platform.python_version(),
         'torch': torch.__version__,
-        'opencv': version('opencv-python-headless'),
+        'opencv': cv2.__version__,
         'numpy': np.__version__,
     }
 

@@ -183,12 +183,12 @@ class SegmentationNode(LifecycleNode):
     def _subscribe(self) -> None:
         overriding = QoSOverridingOptions.with_default_policies()
         newest_only = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        message_type, topic = {
-            'raw': (Image, 'image'), 'compressed': (CompressedImage, 'image/compressed'),
+        image = {
+            'raw': (Image, 'image', self._on_image),
+            'compressed': (CompressedImage, 'image/compressed', self._on_image),
         }[self._settings.image_transport]
-        for message_type, topic, callback in (
-                (message_type, topic, self._on_image),
-                (CameraInfo, 'camera_info', self._on_camera_info)):
+        camera_info = (CameraInfo, 'camera_info', self._on_camera_info)
+        for message_type, topic, callback in (image, camera_info):
             self._input_subscriptions.append(self.create_subscription(
                 message_type, topic, callback, newest_only, qos_overriding_options=overriding))
 
