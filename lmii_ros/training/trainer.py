@@ -184,12 +184,15 @@ def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
     network = networks.build(recipe.network, len(training.classes), **recipe.arguments)
     if recipe.initial_weights:
         info, initial = weights.load(weights.find(recipe.initial_weights))
-        if (info.network, info.arguments, info.classes.classes) != (
-                recipe.network, recipe.arguments, training.classes.classes):
+        try:
+            if info.classes.classes != training.classes.classes:
+                raise ValueError(f'its classes are {info.classes.name}')
+            network.load_state_dict(initial.state_dict())
+        except (RuntimeError, ValueError) as error:
             raise RecipeError(
-                f'initial_weights {recipe.initial_weights}: it is {info.network} for '
-                f'{info.classes.name}, expected {recipe.network} for {training.classes.name}')
-        network.load_state_dict(initial.state_dict())
+                f'initial_weights {recipe.initial_weights}: expected weights that fit '
+                f'{recipe.network} for {training.classes.name}, found {info.network}: '
+                f'{str(error).splitlines()[-1].strip()}') from error
     return network
 
 
