@@ -22,6 +22,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from lmii_ros.share import shared_memory_profile
+
 SHARE = FindPackageShare('lmii_ros')
 PARAMETER_TYPES = {
     'weights': str,
@@ -33,8 +35,6 @@ PARAMETER_TYPES = {
     'use_sim_time': bool,
 }
 """Parameters that have an argument of their own, which stays empty unless the user gives it."""
-PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
-"""Where Fast DDS 3 and 2 look for a profile."""
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -102,7 +102,8 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for name, value_type in PARAMETER_TYPES.items() if arguments[name]}
     image = arguments['image']
     return [
-        *_shared_memory_profile(context),
+        *(SetEnvironmentVariable(name, value)
+          for name, value in shared_memory_profile(context.environment).items()),
         Node(
             package='lmii_ros', executable='segmentation_node', name='segmentation_node',
             namespace=arguments['namespace'],
@@ -123,13 +124,6 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             remappings=[('image', image)],
             condition=IfCondition(LaunchConfiguration('rviz'))),
     ]
-
-
-def _shared_memory_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    if any(name in context.environment for name in PROFILE_VARIABLES):
-        return []
-    profile = PathJoinSubstitution([SHARE, 'config', 'fastdds.xml'])
-    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> Shutdown:

@@ -81,6 +81,31 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument('--json', type=Path, help='file for the same as JSON')
     pipeline.set_defaults(run=_benchmark_pipeline)
 
+    node = subjects.add_parser(
+        'node', help='from camera to labels over ROS 2, with all three as processes')
+    node.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
+    node.add_argument('--size', type=_size, default='1280x720', help='of frames (%(default)s)')
+    node.add_argument('--rate', type=float, default=30.0, help='frames per second (%(default)s)')
+    node.add_argument('--frames', type=int, default=300, help='each round (%(default)s)')
+    node.add_argument(
+        '--outputs', nargs='*', default=['labels', 'overlay'], metavar='OUTPUT',
+        help='topics of the node to subscribe to; none, and it only receives (labels overlay)')
+    node.add_argument(
+        '--input-height', type=int, default=0,
+        help='at which the network sees the frames (that of its training)')
+    node.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
+    node.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    node.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
+    node.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
+    node.add_argument(
+        '--naive', action='store_true', help='the node of the tutorials too, in turns')
+    node.add_argument('--rounds', type=int, default=1, help='(%(default)s)')
+    node.add_argument(
+        '--busy', type=int, default=0,
+        help='processes beside it that take all the processor time they get (%(default)s)')
+    node.add_argument('--json', type=Path, help='file for the same as JSON')
+    node.set_defaults(run=_benchmark_node)
+
     train = commands.add_parser('train', help='train a network by a recipe')
     train.add_argument('recipe', type=Path, help='YAML file, see config/training')
     train.add_argument('--data', type=Path, required=True, help='folder of the data set')
@@ -131,6 +156,18 @@ def _benchmark_pipeline(options: argparse.Namespace) -> None:
                 contender.partition(':') for contender in options.contenders)),
         threads=options.threads, rounds=options.rounds))
     print(pipeline.table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+def _benchmark_node(options: argparse.Namespace) -> None:
+    from lmii_ros.nodes import benchmark
+    results = benchmark.run(benchmark.NodeBenchmark(
+        weight_file=options.weights, size=options.size, rate=options.rate, frames=options.frames,
+        outputs=tuple(options.outputs), input_height=options.input_height, engine=options.engine,
+        device=options.device, precision=options.precision, threads=options.threads,
+        naive=options.naive, rounds=options.rounds, busy=options.busy))
+    print(benchmark.table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

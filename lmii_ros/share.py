@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Mapping
+
+PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+"""Where Fast DDS 3 and 2 look for a profile."""
 
 
 def share_directory() -> Path:
@@ -22,3 +26,16 @@ def share_directory() -> Path:
         if (folder / 'weights').is_dir() and (folder / 'config').is_dir():
             return folder
     raise FileNotFoundError(f'no share/{package.name} in any folder above {package}; reinstall it')
+
+
+def shared_memory_profile(environment: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the variables with which Fast DDS carries images through shared memory.
+
+    :param environment: Where the variables will be set; there are none to set if it names a
+        profile already.
+    """
+    if any(name in environment for name in PROFILE_VARIABLES):
+        return {}
+    return dict.fromkeys(
+        PROFILE_VARIABLES, str(share_directory() / 'config' / 'fastdds.xml'))

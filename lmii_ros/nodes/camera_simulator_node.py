@@ -55,6 +55,8 @@ PARAMETERS = (
     ('seed', 0, 'Seed of the synthetic scene.',
      IntegerRange(from_value=0, to_value=2 ** 31 - 1, step=1)),
     ('loop', False, 'Whether a source that ends starts again.', None),
+    ('frames', 0, 'Frames to publish at most, 0 for no limit.',
+     IntegerRange(from_value=0, to_value=2 ** 31 - 1, step=1)),
     ('preload', 0, 'Frames made before the first is published, and repeated from then on: what '
      'load tests need. 0 makes each frame when it is due.',
      IntegerRange(from_value=0, to_value=10000, step=1)),
@@ -98,7 +100,7 @@ class CameraSimulatorNode(Node):
     def start(self) -> None:
         """Open the source and begin to publish. See :class:`process.RunnableNode`."""
         try:
-            self._frames = self._open()
+            self._frames = itertools.islice(self._open(), self._parameters['frames'] or None)
         except ValueError as error:
             raise NodeFailed(str(error)) from error
         self.create_timer(

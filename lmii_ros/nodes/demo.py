@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +19,18 @@ from lmii_ros import rendering
 from lmii_ros import weights
 from lmii_ros.bags import ImageBagWriter
 from lmii_ros.classes import ClassTable
+from lmii_ros.nodes import child_nodes
+from lmii_ros.nodes.child_nodes import ChildNodes
+from lmii_ros.nodes.child_nodes import START_TIMEOUT_S
 from lmii_ros.nodes.recorder_node import TOPICS
 from lmii_ros.nodes.recorder_node import RecorderNode
-from lmii_ros.share import share_directory
 
 SHEET_COLUMNS = ('image', 'color', 'overlay', 'drivable')
 SHEET_ROWS = 4
 MAX_PRELOAD = 120
 """Synthetic frames that are made beforehand; a longer demo repeats them."""
-START_TIMEOUT_S = 60.0
 LAST_FRAME_TIMEOUT_S = 3.0
 """How long the last frames may take after the camera has ended."""
-PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
-"""Where Fast DDS 3 and 2 look for a profile."""
 
 
 class DemoError(ValueError):
@@ -69,29 +66,27 @@ def run(demo: Demo) -> None:
     """
     Run the demo and print where its results are.
 
-    :raises DemoError: If a process fails, or no frame was labelled.
+    :raises ChildNodeError: If a process fails.
+    :raises DemoError: If no frame was sent or labelled.
     :raises WeightError: If there are no such weights.
     """
     info, _ = weights.load(weights.find(demo.weight_file))
     folder = demo.out / time.strftime('%Y%m%d-%H%M%S')
     folder.mkdir(parents=True)
-    _use_shared_memory_profile()
-    processes = []
+    child_nodes.use_shared_memory_profile()
     with ImageBagWriter(folder / 'bag') as bag:
         try:
             rclpy.init(args=[])
             recorder = RecorderNode(bag, len(info.classes))
-            processes.append(_start_segmentation(demo))
-            _wait_for_outputs(recorder, *processes)
-            processes.append(_start_camera(demo))
-            _record(recorder, *processes, demo.seconds)
+            with ChildNodes() as children:
+                segmentation = children.start('segmentation_node', {
+                    'weights': demo.weight_file, 'input_height': demo.input_height})
+                child_nodes.wait_for_publisher(recorder, TOPICS['labels'][0], segmentation)
+                camera = children.start('camera_simulator_node', _camera_parameters(demo))
+                _record(recorder, segmentation, camera, demo.seconds)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait()
             rclpy.try_shutdown()
     print(f'\r{recorder.progress()}')
     if not recorder.samples:
@@ -101,42 +96,14 @@ def run(demo: Demo) -> None:
     print(f'annotated bag: {folder / "bag"}')
 
 
-def _use_shared_memory_profile() -> None:
-    if not any(name in os.environ for name in PROFILE_VARIABLES):
-        for name in PROFILE_VARIABLES:
-            os.environ[name] = str(share_directory() / 'config' / 'fastdds.xml')
-
-
-def _start_segmentation(demo: Demo) -> subprocess.Popen:
-    return _start_node('segmentation_node', {
-        'weights': demo.weight_file, 'input_height': demo.input_height})
-
-
-def _start_camera(demo: Demo) -> subprocess.Popen:
+def _camera_parameters(demo: Demo) -> dict[str, object]:
     camera = {
         'source': demo.source, 'labels': demo.labels, 'topic': demo.topic,
         'rate': float(demo.rate), 'wait_for_subscribers': 2}
     if not demo.source:
         # Made beforehand, so that drawing the scene does not take the network's time.
         camera['preload'] = min(MAX_PRELOAD, max(1, round(demo.rate * demo.seconds)))
-    return _start_node('camera_simulator_node', camera)
-
-
-def _start_node(name: str, values: dict[str, object]) -> subprocess.Popen:
-    command = [sys.executable, '-m', f'lmii_ros.nodes.{name}', '--ros-args']
-    for key, value in values.items():
-        # Quoted, so that an empty text and one that looks like a number stay texts in YAML.
-        command += ['-p', f'{key}:="{value}"' if isinstance(value, str) else f'{key}:={value}']
-    return subprocess.Popen(command)
-
-
-def _wait_for_outputs(recorder: RecorderNode, segmentation: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not recorder.count_publishers(TOPICS['labels'][0]):
-        rclpy.spin_once(recorder, timeout_sec=0.1)
-        _check_running(segmentation)
-        if time.monotonic() > deadline:
-            raise DemoError(f'the segmentation node did not start within {START_TIMEOUT_S:.0f} s')
+    return camera
 
 
 def _record(
@@ -150,7 +117,7 @@ def _record(
     while True:
         rclpy.spin_once(recorder, timeout_sec=0.1)
         now = time.monotonic()
-        _check_running(segmentation)
+        child_nodes.check_running(segmentation)
         if camera.poll():
             raise DemoError('the camera ended, see above')
         if not recorder.sent:
@@ -162,11 +129,6 @@ def _record(
             camera.terminate()
         if camera.poll() is not None and now - recorder.last_message > LAST_FRAME_TIMEOUT_S:
             return
-
-
-def _check_running(segmentation: subprocess.Popen) -> None:
-    if segmentation.poll() is not None:
-        raise DemoError('the segmentation node ended, see above')
 
 
 def _print_scores(recorder: RecorderNode, classes: ClassTable) -> None:

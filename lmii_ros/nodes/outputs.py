@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,8 @@ TOPICS = {
     'overlay/compressed': CompressedImage,
     'confidence': Image,
     'drivable': Image,
-    'camera_info': CameraInfo,
 }
-"""Name, below the node's own, and type of each output that goes with a frame."""
+"""Name, below the node's own, and type of each output that needs a frame's labels."""
 
 
 class Outputs:
@@ -62,7 +62,7 @@ class Outputs:
         self._publishers = {
             name: node.create_lifecycle_publisher(
                 message_type, f'~/{name}', QoSProfile(depth=1), qos_overriding_options=overriding)
-            for name, message_type in TOPICS.items()}
+            for name, message_type in {**TOPICS, 'camera_info': CameraInfo}.items()}
         if LabelInfo is None:
             node.get_logger().info(
                 'vision_msgs is not installed, so ~/label_info is not published '
@@ -79,7 +79,7 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def wanted(self, *names: str) -> bool:
-        """Return whether one of these topics has a subscriber; any topic, if none is named."""
+        """Return whether one of these has a subscriber; any of :data:`TOPICS`, if none is named."""
         return any(
             self._publishers[name].get_subscription_count() > 0 for name in names or TOPICS)
 
@@ -100,16 +100,14 @@ class Outputs:
         frame: np.ndarray,
         segmentation: Segmentation,
         settings: Settings,
-        camera_info: CameraInfo | None,
     ) -> None:
         """
-        Publish what a frame gave, on each topic that has a subscriber.
+        Publish what a frame gave, on each of :data:`TOPICS` that has a subscriber.
 
         :param header: The frame's, which every output carries.
         :param frame: uint8 [H, W, 3], blue, green, red.
         :param segmentation: Of this frame, with confidence if that topic is wanted.
         :param settings: Of this frame.
-        :param camera_info: The camera's newest calibration, if there is any.
         """
         pictures = _Pictures(frame, segmentation.labels, self._palette, self._classes, settings)
         if self.wanted('labels'):
@@ -127,9 +125,19 @@ class Outputs:
             self._publish('overlay/compressed', CompressedImage(
                 header=header, format='rgb8; jpeg compressed bgr8',
                 data=_jpeg(pictures.overlay, settings.jpeg_quality)))
+
+    def publish_camera_info(self, header: Header, camera_info: CameraInfo | None) -> None:
+        """
+        Publish the calibration that holds for a frame's outputs.
+
+        :param header: The frame's.
+        :param camera_info: The camera's newest calibration, if there is any.
+        """
         if self.wanted('camera_info') and camera_info is not None:
-            camera_info.header = header
-            self._publish('camera_info', camera_info)
+            # A copy, since executor and worker may both be at it.
+            message = copy.copy(camera_info)
+            message.header = header
+            self._publish('camera_info', message)
 
     def _publish(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)

@@ -20,6 +20,7 @@ from lmii_ros import frames
 from lmii_ros import metrics
 from lmii_ros.bags import ImageBagWriter
 from lmii_ros.classes import UNKNOWN
+from lmii_ros.nodes.statistics import DROPPED
 
 TOPICS = {
     'image': ('image', Image),
@@ -120,9 +121,8 @@ class RecorderNode(Node):
             del self._pending[stamp]
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        prefix = 'frames dropped: '
         for status in message.status:
-            dropped = [pair for pair in status.values if pair.key.startswith(prefix)]
+            dropped = [pair for pair in status.values if pair.key.startswith(DROPPED)]
             if dropped:
                 self._dropped = ', '.join(
-                    f'{pair.key.removeprefix(prefix)} {pair.value}' for pair in dropped)
+                    f'{pair.key.removeprefix(DROPPED)} {pair.value}' for pair in dropped)

@@ -51,6 +51,8 @@ DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 5.0
 STOP_TIMEOUT_S = 1.0
 """How long the end of the process waits for a frame that is in the network."""
+STEPS = ('waiting', 'decoding', 'segmenting', 'publishing')
+"""What a frame goes through, as diagnostics name it."""
 MAX_LATENCY_S = 60.0
 """A stamp older than this, or in the future, is of another clock and tells no latency."""
 
@@ -206,6 +208,7 @@ class SegmentationNode(LifecycleNode):
         self._statistics.received(_nanoseconds(message.header.stamp))
         if not self._outputs.wanted():
             self._statistics.dropped('no_subscriber')
+            self._outputs.publish_camera_info(message.header, self._camera_info)
         elif self._newest.put((message, time.monotonic())):
             self._statistics.dropped('superseded')
 
@@ -247,19 +250,25 @@ class SegmentationNode(LifecycleNode):
 
     def _label(self, message: Image | CompressedImage, received: float) -> None:
         settings = self._settings
+        times = [received, time.monotonic()]
         try:
             frame = frames.decode(message)
+            times.append(time.monotonic())
             segmentation, = self._segment(frame, settings)
+            times.append(time.monotonic())
         except FrameError as error:
             self._drop(error.reason, str(error))
             return
         except NonFiniteOutput as error:
             self._drop('non_finite_output', str(error))
             return
-        self._outputs.publish(message.header, frame, segmentation, settings, self._camera_info)
+        self._outputs.publish(message.header, frame, segmentation, settings)
+        self._outputs.publish_camera_info(message.header, self._camera_info)
+        times.append(time.monotonic())
         latency = (self.get_clock().now().nanoseconds - _nanoseconds(message.header.stamp)) / 1e9
         self._statistics.labelled(
-            latency if 0 <= latency < MAX_LATENCY_S else None, time.monotonic() - received)
+            latency if 0 <= latency < MAX_LATENCY_S else None,
+            dict(zip(STEPS, np.diff(times))))
 
     def _segment(self, frame: np.ndarray, settings: Settings) -> list:
         wanted = {

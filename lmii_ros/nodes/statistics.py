@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections import deque
 from typing import Mapping
+from typing import Sequence
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -16,6 +17,9 @@ from diagnostic_msgs.msg import KeyValue
 
 WINDOW = 300
 """Frames over which latencies are taken."""
+
+DROPPED = 'frames dropped: '
+"""Start of the keys that tell how many frames were dropped; the reason follows."""
 
 NOT_FAULTS = ('superseded', 'no_subscriber', 'deactivated')
 """Reasons for which dropping a frame is as it should be."""
@@ -38,7 +42,7 @@ class FrameStatistics:
         self._last_received = time.monotonic()
         self._reported = (time.monotonic(), 0, 0, Counter())
         self._latencies: deque[float] = deque(maxlen=WINDOW)
-        self._processing: deque[float] = deque(maxlen=WINDOW)
+        self._steps: deque[Mapping[str, float]] = deque(maxlen=WINDOW)
 
     def received(self, stamp_ns: int) -> None:
         """Count a frame that came in; latencies start anew where stamps jump back."""
@@ -54,16 +58,16 @@ class FrameStatistics:
         with self._lock:
             self._dropped[reason] += 1
 
-    def labelled(self, latency_s: float | None, processing_s: float) -> None:
+    def labelled(self, latency_s: float | None, steps_s: Mapping[str, float]) -> None:
         """
         Count a frame whose outputs were published.
 
         :param latency_s: Time since its stamp, None where the stamp tells nothing.
-        :param processing_s: Time since it came in.
+        :param steps_s: Time that each step took since it came in, the same steps for all frames.
         """
         with self._lock:
             self._labelled += 1
-            self._processing.append(processing_s)
+            self._steps.append(steps_s)
             if latency_s is not None:
                 self._latencies.append(latency_s)
 
@@ -88,11 +92,12 @@ class FrameStatistics:
                 **facts,
                 'frames received': self._received,
                 'frames labelled': self._labelled,
-                **{f'frames dropped: {key}': count for key, count in self._dropped.items()},
+                **{DROPPED + key: count for key, count in self._dropped.items()},
                 'input rate (Hz)': f'{(self._received - received) / period:.1f}',
                 'output rate (Hz)': f'{(self._labelled - labelled) / period:.1f}',
                 **_percentiles('latency', self._latencies),
-                **_percentiles('processing', self._processing),
+                **_percentiles('processing', [sum(steps.values()) for steps in self._steps]),
+                **self._median_steps(),
             }
             age = now - self._last_received
         faults = {key: count for key, count in recent.items() if key not in NOT_FAULTS}
@@ -105,14 +110,20 @@ class FrameStatistics:
             level, message = DiagnosticStatus.STALE, f'no frames for {age:.1f} s'
         elif faults:
             level = DiagnosticStatus.WARN
-            message = 'frames dropped: ' + ', '.join(
+            message = DROPPED + ', '.join(
                 f'{key} {count}' for key, count in sorted(faults.items()))
         return DiagnosticStatus(
             level=level, name=name, message=message, hardware_id=str(facts.get('device', '')),
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
 
+    def _median_steps(self) -> dict[str, str]:
+        names = self._steps[-1] if self._steps else ()
+        return {
+            f'{name} p50 (ms)': f'{1000 * np.median([steps[name] for steps in self._steps]):.2f}'
+            for name in names}
 
-def _percentiles(name: str, seconds: deque[float]) -> dict[str, str]:
+
+def _percentiles(name: str, seconds: Sequence[float]) -> dict[str, str]:
     if not seconds:
         return {}
     p50, p99 = np.percentile(seconds, (50, 99))
