@@ -65,6 +65,23 @@ def _parser() -> argparse.ArgumentParser:
 
     benchmark = commands.add_parser('benchmark', help='measure speed')
     subjects = benchmark.add_subparsers(dest='subject', required=True)
+    network = subjects.add_parser(
+        'network', help='networks on every engine, against eager torch, in turns')
+    network.add_argument(
+        '--weights', nargs='+', default=['lpsnet_s_camvid'], metavar='WEIGHTS',
+        help='paths or names of weight files; or of networks, for random weights (%(default)s)')
+    network.add_argument(
+        '--sizes', type=_size, nargs='+', default=[(1024, 512)], metavar='SIZE',
+        help='at which the networks see frames (1024x512)')
+    network.add_argument(
+        '--contenders', nargs='+', metavar='ENGINE:PRECISION', default=[], help='(all there are)')
+    network.add_argument('--batch', type=int, default=1, help='frames a run (%(default)s)')
+    network.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    network.add_argument('--threads', type=int, default=1, help='(%(default)s)')
+    network.add_argument('--rounds', type=int, default=7, help='(%(default)s)')
+    network.add_argument('--json', type=Path, help='file for the same as JSON')
+    network.set_defaults(run=_benchmark_network)
+
     pipeline = subjects.add_parser(
         'pipeline', help='from frame to labels and overlay, against the naive way, in turns')
     pipeline.add_argument(
@@ -147,17 +164,22 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
         options.json.write_text(dataset.to_json(counts, segmenter.info.classes))
 
 
+def _benchmark_network(options: argparse.Namespace) -> None:
+    from lmii_ros.benchmark import network
+    results = network.run(network.NetworkBenchmark(
+        subjects=tuple(options.weights),
+        sizes=tuple(options.sizes),
+        contenders=_contenders(options), batch=options.batch, device=options.device,
+        threads=options.threads, rounds=options.rounds))
+    _show(network.table(results), results, options)
+
+
 def _benchmark_pipeline(options: argparse.Namespace) -> None:
     from lmii_ros.benchmark import pipeline
     results = pipeline.run(pipeline.PipelineBenchmark(
         weight_file=options.weights, size=options.size, input_height=options.input_height,
-        contenders=tuple(
-            (engine, precision or 'fp32') for engine, _, precision in (
-                contender.partition(':') for contender in options.contenders)),
-        threads=options.threads, rounds=options.rounds))
-    print(pipeline.table(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+        contenders=_contenders(options), threads=options.threads, rounds=options.rounds))
+    _show(pipeline.table(results), results, options)
 
 
 def _benchmark_node(options: argparse.Namespace) -> None:
@@ -167,7 +189,17 @@ def _benchmark_node(options: argparse.Namespace) -> None:
         outputs=tuple(options.outputs), input_height=options.input_height, engine=options.engine,
         device=options.device, precision=options.precision, threads=options.threads,
         naive=options.naive, rounds=options.rounds, busy=options.busy))
-    print(benchmark.table(results))
+    _show(benchmark.table(results), results, options)
+
+
+def _contenders(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (engine, precision or 'fp32') for engine, _, precision in (
+            contender.partition(':') for contender in options.contenders))
+
+
+def _show(table: str, results: dict[str, object], options: argparse.Namespace) -> None:
+    print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Callable
 from typing import Mapping
 
@@ -68,9 +69,17 @@ def machine() -> dict[str, object]:
         'load': [round(load, 1) for load in os.getloadavg()],
         'python': platform.python_version(),
         'torch': torch.__version__,
+        'openvino': _version('openvino'),
         'opencv': cv2.__version__,
         'numpy': np.__version__,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

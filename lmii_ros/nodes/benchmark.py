@@ -90,7 +90,7 @@ class Turn:
     What one node did with the frames of one turn.
 
     :param sent: Frames that the camera published.
-    :param sent_s: From the first to the last of them.
+    :param sent_hz: How many a second.
     :param latencies_s: From stamp to received labels, of each frame whose labels came.
     :param labelled_s: From the first to the last of them.
     :param dropped: Frames that did not come as labels, by reason.
@@ -101,7 +101,7 @@ class Turn:
     """
 
     sent: int
-    sent_s: float
+    sent_hz: float
     latencies_s: list[float]
     labelled_s: float
     dropped: Counter[str]
@@ -215,6 +215,10 @@ class _Observer(Node):
         self.labels: dict[int, Image] = {}
         self.last_message = time.monotonic()
 
+    def is_quiet(self) -> bool:
+        """Return whether nothing is to come any more."""
+        return time.monotonic() - self.last_message > QUIET_S
+
     def _on_camera_info(self, message: CameraInfo) -> None:
         self.stamps.append(Time.from_msg(message.header.stamp).nanoseconds)
         self.last_message = time.monotonic()
@@ -281,7 +285,9 @@ def _warm_up(
         if time.monotonic() > deadline:
             raise BenchmarkError(f'no labels within {WARM_UP_TIMEOUT_S:.0f} s')
     camera.terminate()
-    _spin_until_quiet(observer, node, camera)
+    while camera.poll() is None or not observer.is_quiet():
+        rclpy.spin_once(observer, timeout_sec=0.1)
+        child_nodes.check_running(node)
     observer.forget()
 
 
@@ -294,27 +300,32 @@ def _measure(
     while not observer.stamps:
         rclpy.spin_once(observer, timeout_sec=0.1)
         child_nodes.check_running(camera)
-    cpu_s, camera_cpu_s = _cpu_s(node), _cpu_s(camera)
-    while len(observer.stamps) < benchmark.frames and camera.poll() is None:
+    began = _cpu_s(node), _cpu_s(camera)
+    ended = began
+    while camera.poll() is None or not observer.is_quiet():
+        seen = observer.last_message
         rclpy.spin_once(observer, timeout_sec=0.1)
-        if camera.poll() is None:
-            camera_used_s = _cpu_s(camera) - camera_cpu_s
-    _spin_until_quiet(observer, node, camera)
+        child_nodes.check_running(node)
+        if observer.last_message > seen:
+            # What a process that has ended had used is not to be read any more.
+            ended = _cpu_s(node), _cpu_s(camera) if camera.poll() is None else ended[1]
     if camera.returncode:
         raise BenchmarkError('the camera failed, see above')
     # Labels, or where these were not asked for, another output of the same frame.
     received = next(iter(observer.received.values()), {})
     received = observer.received.get('labels', received)
     arrived = sorted(received.values())
-    index = {stamp: number % PICTURES for number, stamp in enumerate(observer.stamps)}
+    # Which picture a frame was is known only if no stamp got lost.
+    index = {} if len(observer.stamps) < benchmark.frames else {
+        stamp: number % PICTURES for number, stamp in enumerate(observer.stamps)}
     return Turn(
         sent=benchmark.frames,
-        sent_s=(observer.stamps[-1] - observer.stamps[0]) / 1e9,
+        sent_hz=1e9 * (len(observer.stamps) - 1) / (observer.stamps[-1] - observer.stamps[0]),
         latencies_s=[(at - stamp) / 1e9 for stamp, at in received.items()],
         labelled_s=(arrived[-1] - arrived[0]) / 1e9 if arrived else 0.0,
         dropped=_dropped(benchmark.frames, len(received), told, observer.told),
-        cpu_s=_cpu_s(node) - cpu_s,
-        camera_cpu_s=camera_used_s,
+        cpu_s=ended[0] - began[0],
+        camera_cpu_s=ended[1] - began[1],
         steps_ms={
             step: float(observer.told[f'{step} p50 (ms)']) for step in STEPS
             if f'{step} p50 (ms)' in observer.told},
@@ -322,14 +333,6 @@ def _measure(
             index[stamp]: frames.decode_labels(message)
             for stamp, message in observer.labels.items() if stamp in index},
     )
-
-
-def _spin_until_quiet(
-    observer: _Observer, node: subprocess.Popen, camera: subprocess.Popen,
-) -> None:
-    while camera.poll() is None or time.monotonic() - observer.last_message < QUIET_S:
-        rclpy.spin_once(observer, timeout_sec=0.1)
-        child_nodes.check_running(node)
 
 
 def _dropped(
@@ -359,7 +362,7 @@ def _summary(name: str, done: list[Turn], turns: dict[str, list[Turn]]) -> dict[
     labelled = len(latencies)
     p50, p99 = 1000 * np.percentile(latencies, (50, 99)) if latencies else (None, None)
     cpu_s = sum(turn.cpu_s for turn in done)
-    sent_s = sum(turn.sent_s for turn in done)
+    sent_s = sum(turn.sent / turn.sent_hz for turn in done)
     steps = {
         step: float(np.median([turn.steps_ms[step] for turn in done]))
         for step in done[0].steps_ms}
@@ -367,7 +370,7 @@ def _summary(name: str, done: list[Turn], turns: dict[str, list[Turn]]) -> dict[
     return {
         'name': name,
         'sent': sum(turn.sent for turn in done),
-        'sent_hz': sum(turn.sent - 1 for turn in done) / sent_s,
+        'sent_hz': sum(turn.sent for turn in done) / sent_s,
         'labelled': labelled,
         'dropped': dict(sum((turn.dropped for turn in done), Counter())),
         'labelled_hz': (
