@@ -85,6 +85,15 @@ def test_a_loop_with_labels_goes_on_at_the_rate(start_node, client, folder):
     assert images[0].header.frame_id == 'left'
 
 
+def test_no_more_frames_than_asked_for(start_node, client):
+    images = client.listen(Image, 'image')
+    camera = start_node(
+        CAMERA, width=64, height=48, preload=2, frames=3, rate=20.0, wait_for_subscribers=1)
+    assert camera.wait() == 0
+    client.until(lambda: len(images) == 3)
+    camera.wait_for_output('3 frames published')
+
+
 def test_the_synthetic_scene_with_its_camera(start_node, client):
     images = client.listen(Image, 'image')
     truths = client.listen(Image, 'ground_truth')

@@ -200,6 +200,20 @@ def test_without_subscribers_nothing_is_labelled_nor_published(node, client):
     assert after.level == DiagnosticStatus.OK
 
 
+def test_camera_info_alone_needs_no_labels(node, client):
+    infos = client.listen(CameraInfo, f'{NODE}/camera_info')
+    camera = Camera(client)
+    for name in OUTPUTS.keys() - {'camera_info'}:
+        client.until(lambda: not client.node.count_subscribers(f'{NODE}/{name}'))
+    before = client.status()
+    camera.publisher.publish(image(SCENE, 'bgr8', STAMP))
+    client.until(lambda: [info for info in infos if nanoseconds(info) == STAMP])
+    assert (infos[-1].height, infos[-1].width) == (HEIGHT, WIDTH)
+    after = client.status(lambda status: status.dropped.get('no_subscriber', 0) > (
+        before.dropped.get('no_subscriber', 0)))
+    assert after.count('frames labelled') == before.count('frames labelled')
+
+
 def test_an_output_without_subscriber_is_not_published(node, client):
     # Subscribed to by nobody else, but listened for at the end: nothing was kept for later.
     camera = Camera(client, 'color')

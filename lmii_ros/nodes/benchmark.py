@@ -15,17 +15,15 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from lmii_ros import frames
 from lmii_ros.benchmark import interleaved
 from lmii_ros.nodes import child_nodes
 from lmii_ros.nodes.child_nodes import ChildNodes
+from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.outputs import TOPICS
 from lmii_ros.nodes.segmentation_node import STEPS
 from lmii_ros.nodes.statistics import DROPPED
@@ -40,7 +38,9 @@ WARM_UP_RATE = 2.0
 WARM_UP_TIMEOUT_S = 120.0
 """How long the first labels may take: a network that is new to the machine is compiled."""
 QUIET_S = 2.5
-"""After so long without a message none will come; diagnostics come every second."""
+"""After so long without a message none will come; the node's own counts come every second."""
+NAMESPACE = f'/lmii_benchmark_{os.getpid()}'
+"""Of all nodes, so that other cameras in the same domain do not count."""
 BUSY_LOOP = 'while True: pass'
 
 
@@ -166,15 +166,16 @@ def table(results: dict[str, Any]) -> str:
         + (', '.join(results['outputs']) or 'none'),
         str(results['machine']),
         f'{"":<18}{"sent":>6}{"labelled":>9}{"Hz":>7}{"p50 ms":>9}{"p99 ms":>9}'
-        f'{"CPU ms/frame":>14}{"CPU %":>7}{"camera %":>9}{"agreement":>11}']
+        f'{"CPU ms/frame":>14}{"x naive":>9}{"CPU %":>7}{"camera %":>9}{"agreement":>11}']
     for node in results['nodes']:
         lines.append(
             '{name:<18}{sent:6}{labelled:9}'.format(**node) + ''.join(
                 f'{"-":>{width}}' if node[key] is None else f'{node[key]:{width}.{digits}f}'
                 for key, width, digits in (
                     ('labelled_hz', 7, 1), ('latency_p50_ms', 9, 1), ('latency_p99_ms', 9, 1),
-                    ('cpu_ms_per_frame', 14, 1), ('cpu_percent', 7, 1),
-                    ('camera_cpu_percent', 9, 1), ('label_agreement', 11, 4))))
+                    ('cpu_ms_per_frame', 14, 1), ('times_naive_cpu', 9, 2),
+                    ('cpu_percent', 7, 1), ('camera_cpu_percent', 9, 1),
+                    ('label_agreement', 11, 4))))
     for node in results['nodes']:
         dropped = ', '.join(f'{reason} {count}' for reason, count in node['dropped'].items())
         lines.append(f'{node["name"]}: dropped {dropped or "none"}')
@@ -185,55 +186,6 @@ def table(results: dict[str, Any]) -> str:
                 + f'; beside the network {node["beside_network_ms"]:.2f} ms, '
                 f'{node["beside_network_percent"]:.0f} %')
     return '\n'.join(lines)
-
-
-class _Observer(Node):
-    """
-    Receives what the camera and a node publish, and keeps times and counts.
-
-    :param node_name: The node's.
-    :param outputs: Its topics.
-    """
-
-    def __init__(self, node_name: str, outputs: tuple[str, ...]) -> None:
-        super().__init__('benchmark')
-        self._status_name = f'/{node_name}: segmentation'
-        self.forget()
-        self.told: dict[str, str] = {}
-        queue = QoSProfile(depth=100)
-        for name in outputs:
-            self.create_subscription(
-                TOPICS[name], f'{node_name}/{name}',
-                lambda message, name=name: self._on_output(name, message), queue)
-        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, queue)
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 5)
-
-    def forget(self) -> None:
-        """Start anew."""
-        self.stamps: list[int] = []
-        self.received: dict[str, dict[int, int]] = {}
-        self.labels: dict[int, Image] = {}
-        self.last_message = time.monotonic()
-
-    def is_quiet(self) -> bool:
-        """Return whether nothing is to come any more."""
-        return time.monotonic() - self.last_message > QUIET_S
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self.stamps.append(Time.from_msg(message.header.stamp).nanoseconds)
-        self.last_message = time.monotonic()
-
-    def _on_output(self, name: str, message: Any) -> None:
-        self.last_message = time.monotonic()
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
-        self.received.setdefault(name, {})[stamp] = self.get_clock().now().nanoseconds
-        if name == 'labels' and len(self.labels) < PICTURES:
-            self.labels[stamp] = message
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == self._status_name:
-                self.told = {pair.key: pair.value for pair in status.values}
 
 
 def _take_turn(
@@ -248,12 +200,12 @@ def _take_turn(
         parameters |= {
             'engine': benchmark.engine, 'device': benchmark.device,
             'precision': benchmark.precision}
-    observer = _Observer(name, benchmark.outputs)
+    observer = ObserverNode(NAMESPACE, name, benchmark.outputs)
     try:
         with ChildNodes() as children:
-            node = children.start(name, parameters)
+            node = children.start(name, parameters, NAMESPACE)
             child_nodes.wait_for_publisher(
-                observer, f'{name}/{(*benchmark.outputs, "labels")[0]}', node)
+                observer, f'{NAMESPACE}/{name}/{(*benchmark.outputs, "labels")[0]}', node)
             if benchmark.outputs:
                 _warm_up(observer, children, node, benchmark)
             for _ in range(benchmark.busy):
@@ -264,19 +216,30 @@ def _take_turn(
 
 
 def _start_camera(
-    children: ChildNodes, benchmark: NodeBenchmark, **parameters: object,
+    observer: ObserverNode, children: ChildNodes, benchmark: NodeBenchmark, **parameters: object,
 ) -> subprocess.Popen:
+    """Return a camera that has begun to publish, once it knows node and observer."""
+    observer.forget()
     width, height = benchmark.size
-    return children.start('camera_simulator_node', {
-        'width': width, 'height': height, 'preload': PICTURES, 'wait_for_subscribers': 1,
-        **parameters})
+    camera = children.start('camera_simulator_node', {
+        'width': width, 'height': height, 'preload': PICTURES, 'wait_for_subscribers': 2,
+        **parameters}, NAMESPACE)
+    # Only so that the camera waits for us: the images themselves would take processor time.
+    subscription = observer.create_subscription(
+        Image, 'image', lambda message: None,
+        QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    while not observer.stamps:
+        rclpy.spin_once(observer, timeout_sec=0.1)
+        child_nodes.check_running(camera)
+    observer.destroy_subscription(subscription)
+    return camera
 
 
 def _warm_up(
-    observer: _Observer, children: ChildNodes, node: subprocess.Popen, benchmark: NodeBenchmark,
+    observer: ObserverNode, children: ChildNodes, node: subprocess.Popen, benchmark: NodeBenchmark,
 ) -> None:
     """Let the node label a frame, then wait until it has told of the last one."""
-    camera = _start_camera(children, benchmark, rate=WARM_UP_RATE, preload=1)
+    camera = _start_camera(observer, children, benchmark, rate=WARM_UP_RATE, preload=1)
     deadline = time.monotonic() + WARM_UP_TIMEOUT_S
     while len(observer.received) < len(benchmark.outputs):
         rclpy.spin_once(observer, timeout_sec=0.1)
@@ -285,24 +248,20 @@ def _warm_up(
         if time.monotonic() > deadline:
             raise BenchmarkError(f'no labels within {WARM_UP_TIMEOUT_S:.0f} s')
     camera.terminate()
-    while camera.poll() is None or not observer.is_quiet():
+    while camera.poll() is None or observer.silence_s() < QUIET_S:
         rclpy.spin_once(observer, timeout_sec=0.1)
         child_nodes.check_running(node)
-    observer.forget()
 
 
 def _measure(
-    observer: _Observer, children: ChildNodes, node: subprocess.Popen, benchmark: NodeBenchmark,
+    observer: ObserverNode, children: ChildNodes, node: subprocess.Popen, benchmark: NodeBenchmark,
 ) -> Turn:
     told = observer.told
     camera = _start_camera(
-        children, benchmark, rate=float(benchmark.rate), frames=benchmark.frames)
-    while not observer.stamps:
-        rclpy.spin_once(observer, timeout_sec=0.1)
-        child_nodes.check_running(camera)
+        observer, children, benchmark, rate=float(benchmark.rate), frames=benchmark.frames)
     began = _cpu_s(node), _cpu_s(camera)
     ended = began
-    while camera.poll() is None or not observer.is_quiet():
+    while camera.poll() is None or observer.silence_s() < QUIET_S:
         seen = observer.last_message
         rclpy.spin_once(observer, timeout_sec=0.1)
         child_nodes.check_running(node)
@@ -384,12 +343,10 @@ def _summary(name: str, done: list[Turn], turns: dict[str, list[Turn]]) -> dict[
         'steps_ms': steps,
         'beside_network_ms': beside if steps else None,
         'beside_network_percent': 100 * beside / sum(steps.values()) if steps else None,
+        'times_naive_cpu': float(np.median([
+            _cpu_per_frame(naive) / _cpu_per_frame(turn)
+            for naive, turn in zip(turns[NAIVE], done)])) if NAIVE in turns else None,
         'label_agreement': _agreement(done, turns[NAIVE]) if NAIVE in turns else None,
-        **({
-            'times_naive_cpu_per_frame': float(np.median([
-                _cpu_per_frame(naive) / _cpu_per_frame(turn)
-                for naive, turn in zip(turns[NAIVE], done)])),
-        } if NAIVE in turns else {}),
     }
 
 

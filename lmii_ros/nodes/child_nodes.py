@@ -39,14 +39,17 @@ class ChildNodes:
         for process in self._processes:
             process.wait()
 
-    def start(self, name: str, parameters: dict[str, object]) -> subprocess.Popen:
+    def start(
+        self, name: str, parameters: dict[str, object], namespace: str = '/',
+    ) -> subprocess.Popen:
         """
         Start a node.
 
         :param name: Of its module.
         :param parameters: Values by name.
+        :param namespace: Of the node.
         """
-        arguments = []
+        arguments = ['-r', f'__ns:={namespace}']
         for key, value in parameters.items():
             # Quoted, so that an empty text and one that looks like a number stay texts in YAML.
             text = f'"{value}"' if isinstance(value, str) else value

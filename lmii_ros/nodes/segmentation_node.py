@@ -184,7 +184,9 @@ class SegmentationNode(LifecycleNode):
 
     def _subscribe(self) -> None:
         overriding = QoSOverridingOptions.with_default_policies()
-        newest_only = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        # Sensor data (REP 2003), with its depth: what comes while the process does not get the
+        # processor is counted as superseded, by the slot, and not lost unseen.
+        sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         image = {
             'raw': (Image, 'image', self._on_image),
             'compressed': (CompressedImage, 'image/compressed', self._on_image),
@@ -192,7 +194,7 @@ class SegmentationNode(LifecycleNode):
         camera_info = (CameraInfo, 'camera_info', self._on_camera_info)
         for message_type, topic, callback in (image, camera_info):
             self._input_subscriptions.append(self.create_subscription(
-                message_type, topic, callback, newest_only, qos_overriding_options=overriding))
+                message_type, topic, callback, sensor_data, qos_overriding_options=overriding))
 
     def _stop_receiving(self, timeout_s: float | None = None) -> None:
         for subscription in self._input_subscriptions:
