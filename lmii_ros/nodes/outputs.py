@@ -79,7 +79,7 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def wanted(self, *names: str) -> bool:
-        """Return whether one of these has a subscriber; any of :data:`TOPICS`, if none is named."""
+        """Return whether one of these has a subscriber; by default, of all :data:`TOPICS`."""
         return any(
             self._publishers[name].get_subscription_count() > 0 for name in names or TOPICS)
 
