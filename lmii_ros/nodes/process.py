@@ -124,7 +124,9 @@ def _spin(node: Node) -> None:
     executor.add_node(node)
     while rclpy.ok() and not node.finished.done():
         try:
-            executor.spin_until_future_complete(node.finished)
+            # Not spin_until_future_complete: that of rclpy 7 adds a callback to the future for
+            # each message, which takes some 100 MB a day.
+            executor.spin_once()
         except RCLError as error:
             # Before rclpy 8 a lifecycle transition that is not possible now ends up here
             # (rclpy#1319); it is the caller's mistake and no reason to stop.

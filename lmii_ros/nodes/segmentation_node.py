@@ -246,9 +246,8 @@ class SegmentationNode(LifecycleNode):
                 self._fail(NodeFailed(f'labelling failed\n{traceback.format_exc()}'))
 
     def _fail(self, error: NodeFailed) -> None:
+        # The executor sees it after its next callback: within a second, of the diagnostics.
         self.finished.set_exception(error)
-        if self.executor is not None:
-            self.executor.wake()
 
     def _label(self, message: Image | CompressedImage, received: float) -> None:
         settings = self._settings
