@@ -96,7 +96,9 @@ def table(results: dict[str, Any]) -> str:
             f'{"of peak":>9}{"agreement":>11}']
         lines += [
             '{name:<18}{cpu_ms:9.2f}{wall_ms:9.2f}{times_eager_cpu:15.2f}{times_eager_wall:8.2f}'
-            '{gmac_per_s:9.1f}{peak_share:8.0%} {label_agreement:11.4f}'.format(**engine)
+            '{gmac_per_s:9.1f}{share:>9}{label_agreement:11.4f}'.format(
+                **engine,
+                share='-' if engine['peak_share'] is None else f'{engine["peak_share"]:.0%}')
             for engine in network['engines']]
         lines += [
             f'peak in {precision}: {found["gmac_per_s"]:.1f} GMAC/s, by {found["by"]}'
@@ -117,7 +119,8 @@ def _measure(subject: str, size: tuple[int, int], benchmark: NetworkBenchmark) -
         EAGER: eager.prepared([cv2.resize(frame, size) for frame in batch])}
     for name, engine in found.items():
         runs[name] = partial(engine.segment, batch, input_size, confidence=False)
-    precisions = sorted({'fp32', *(engine.precision for engine in found.values())}, reverse=True)
+    precisions = [precision for precision in peak.DTYPES if precision == 'fp32' or any(
+        precision == engine.precision for engine in found.values())]
     macs = {}
     for precision in precisions:
         for name, candidate in peak.candidates(precision, device, benchmark.threads).items():
@@ -145,7 +148,9 @@ def _measure(subject: str, size: tuple[int, int], benchmark: NetworkBenchmark) -
             'times_eager_cpu': interleaved.ratio(timings[EAGER].cpu_s, timings[name].cpu_s),
             'times_eager_wall': interleaved.ratio(timings[EAGER].wall_s, timings[name].wall_s),
             'gmac_per_s': gmac / float(np.median(seconds[name])),
-            'peak_share': gmac / float(np.median(seconds[name])) / peaks[precision][0],
+            'peak_share': (
+                gmac / float(np.median(seconds[name])) / peaks[precision][0]
+                if precision in peaks else None),
             'label_agreement': agreement,
         } for name, precision, agreement in (
             (EAGER, 'fp32', 1.0),

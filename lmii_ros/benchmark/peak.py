@@ -29,6 +29,7 @@ MACS = {
 }
 """Multiply-accumulates of each candidate, by the last word of its name."""
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+"""The precisions whose peak can be measured, by name."""
 
 
 def candidates(

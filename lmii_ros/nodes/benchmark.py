@@ -337,7 +337,7 @@ def _summary(name: str, done: list[Turn], turns: dict[str, list[Turn]]) -> dict[
             if labelled > len(done) else None),
         'latency_p50_ms': p50,
         'latency_p99_ms': p99,
-        'cpu_ms_per_frame': 1000 * cpu_s / labelled if labelled else None,
+        'cpu_ms_per_frame': 1000 * cpu_s / (labelled or sum(turn.sent for turn in done)),
         'cpu_percent': 100 * cpu_s / sent_s,
         'camera_cpu_percent': 100 * sum(turn.camera_cpu_s for turn in done) / sent_s,
         'steps_ms': steps,
