@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from lmii_ros.networks.blocks import conv_norm_act
 from lmii_ros.networks.blocks import init_weights
+from lmii_ros.networks.blocks import PReLU
 
 BN_EPS = 1e-3
 HEADS = 4
@@ -64,7 +65,7 @@ class LMIINet(nn.Module):
         self.decode1 = LFIB(16, 2)
         self.up3 = Upsample(16, 16)
         self.pixel_attention = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Sigmoid())
-        self.norm = nn.Sequential(nn.BatchNorm2d(16, eps=BN_EPS), nn.PReLU(16))
+        self.norm = nn.Sequential(nn.BatchNorm2d(16, eps=BN_EPS), PReLU(16))
         self.classifier = nn.Conv2d(16, num_classes, 1)
         init_weights(self)
 
@@ -233,7 +234,7 @@ class Downsample(nn.Module):
             in_channels, out_channels - in_channels, 3, stride=2, padding=1, bias=False)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.norm = nn.Sequential(
-            nn.BatchNorm2d(out_channels, eps=BN_EPS), nn.PReLU(out_channels))
+            nn.BatchNorm2d(out_channels, eps=BN_EPS), PReLU(out_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(torch.cat([self.conv(x), self.pool(x)], dim=1))
@@ -273,14 +274,14 @@ def _conv(
     depthwise: bool = False,
 ) -> nn.Sequential:
     return conv_norm_act(
-        in_channels, out_channels, kernel_size, nn.PReLU(out_channels),
+        in_channels, out_channels, kernel_size, PReLU(out_channels),
         stride=stride, dilation=dilation, depthwise=depthwise, eps=BN_EPS)
 
 
 def _bottleneck(channels: int) -> nn.Sequential:
     hidden = max(4, channels // 8)
     return nn.Sequential(
-        nn.Conv2d(channels, hidden, 1), nn.PReLU(hidden), nn.Conv2d(hidden, channels, 1))
+        nn.Conv2d(channels, hidden, 1), PReLU(hidden), nn.Conv2d(hidden, channels, 1))
 
 
 def _focus(tokens: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
