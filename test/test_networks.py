@@ -8,6 +8,7 @@ import copy
 
 from lmii_ros import networks
 from lmii_ros.networks import lpsnet
+from lmii_ros.networks.blocks import PReLU
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.networks.deployment import fold_batch_norm
 import numpy as np
@@ -236,3 +237,23 @@ def test_onnx_runtime_agrees(name, arguments, tmp_path):
     clear = (best[:, 0] - best[:, 1] > 2e-4 * best.max().clamp(min=1)).numpy()
     assert clear.mean() > 0.95
     assert (found.argmax(1) == expected.argmax(1).numpy())[clear].all()
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('shape', [(2, 3, 5, 7), (4, 3)])
+def test_prelu_has_the_gradients_of_torch(dtype, shape):
+    torch.manual_seed(1)
+    x = torch.randn(shape, dtype=dtype)
+    x[0] = 0
+    grad = torch.randn(shape, dtype=dtype)
+    found = []
+    for module in (PReLU(3), torch.nn.PReLU(3)):
+        module = module.to(dtype)
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor([0.25, -0.5, 0.0]))
+        leaf = x.clone().requires_grad_()
+        output = module(leaf)
+        output.backward(grad)
+        found.append((output.detach(), leaf.grad, module.weight.grad))
+    tolerance = {'rtol': 2e-2, 'atol': 2e-2} if dtype == torch.bfloat16 else {}
+    for ours, theirs in zip(*found):
+        torch.testing.assert_close(ours, theirs, **tolerance)

@@ -48,7 +48,7 @@ class Recipe:
     :param precision: ``fp32``, or ``bf16`` for autocast.
     :param seed: Seed of weights, order and augmentation.
     :param initial_weights: Weight file to start from, a path or a shipped name; empty for random
-        weights.
+        weights. A narrower LPS-Net's is widened (:mod:`lmii_ros.training.growth`).
     :param arguments: Further arguments of the network.
     :param mean: Mean of red, green and blue (0..1) for the normalisation; ImageNet's by default.
     :param std: Standard deviation of the same.

@@ -26,10 +26,12 @@ from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import Dataset
 from lmii_ros.datasets import DatasetError
 from lmii_ros.networks.deployment import Normalization
+from lmii_ros.networks.lpsnet import LPSNet
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
 from lmii_ros.simulation import SimulatedFrame
 from lmii_ros.training import augmentation
+from lmii_ros.training import growth
 from lmii_ros.training.recipe import Recipe
 from lmii_ros.training.recipe import RecipeError
 from lmii_ros.weights import WeightInfo
@@ -187,7 +189,10 @@ def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
         try:
             if info.classes.classes != training.classes.classes:
                 raise ValueError(f'its classes are {info.classes.name}')
-            network.load_state_dict(initial.state_dict())
+            if isinstance(network, LPSNet) and isinstance(initial, LPSNet):
+                growth.widen(initial, network)
+            else:
+                network.load_state_dict(initial.state_dict())
         except (RuntimeError, ValueError) as error:
             raise RecipeError(
                 f'initial_weights {recipe.initial_weights}: expected weights that fit '
