@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -71,6 +73,29 @@ class Dataset:
                 f'{path}: label {labels[wrong][0]} is none of the {len(self.classes)} classes '
                 f'of {self.classes.name} nor void ({self.void})')
         return labels
+
+
+def hold_out(dataset: Dataset, drives: Sequence[str]) -> tuple[Dataset, Dataset]:
+    """
+    Part a data set by drives, since images of one drive resemble each other.
+
+    :param drives: How the file names of the drives begin, up to the first underscore.
+    :return: The images of the other drives, and those of these.
+    :raises DatasetError: If there is no image of one of them, or of any other.
+    """
+    found = [path.stem.partition('_')[0] for path in dataset.images]
+    for drive in drives:
+        if drive not in found:
+            raise DatasetError(
+                f'no image of drive {drive!r}; there are: {", ".join(sorted(set(found)))}')
+    if set(found) == set(drives):
+        raise DatasetError(f'no drive is left without {", ".join(drives)}')
+    return tuple(
+        replace(
+            dataset,
+            images=tuple(p for p, d in zip(dataset.images, found) if (d in drives) == held),
+            labels=tuple(p for p, d in zip(dataset.labels, found) if (d in drives) == held))
+        for held in (False, True))
 
 
 def camvid(root: Path, split: str) -> Dataset:

@@ -17,6 +17,7 @@ def crop(
     crop_size: tuple[int, int],
     scale: tuple[float, float],
     rng: np.random.Generator,
+    focus: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Scale, shift and flip an image at random to a crop of fixed size.
@@ -26,15 +27,15 @@ def crop(
     :param size: Height and width that the image just covers at scale 1.
     :param crop_size: Height and width of the crop.
     :param scale: Smallest and largest scale, drawn log-uniformly.
+    :param focus: x and y of a pixel of the image that must be in the crop.
     :return: Image and labels of the crop; UNKNOWN where the crop reaches beyond the image.
     """
     height, width = crop_size
     fit = max(size[0] / image.shape[0], size[1] / image.shape[1])
     zoom = fit * np.exp(rng.uniform(*np.log(scale)))
-    slack_x = width - zoom * image.shape[1]
-    slack_y = height - zoom * image.shape[0]
-    left = rng.uniform(min(0, slack_x), max(0, slack_x))
-    top = rng.uniform(min(0, slack_y), max(0, slack_y))
+    x, y = focus or (None, None)
+    left = rng.uniform(*_offsets(width, zoom, image.shape[1], x))
+    top = rng.uniform(*_offsets(height, zoom, image.shape[0], y))
     # Pixel centres lie at half coordinates, so that scale 1 is the plain resize of inference.
     matrix = np.array([
         [zoom, 0, left + 0.5 * zoom - 0.5],
@@ -46,6 +47,18 @@ def crop(
     labels = cv2.warpAffine(
         labels, matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=UNKNOWN)
     return image, labels
+
+
+def _offsets(
+    crop_length: int, zoom: float, length: int, focus: int | None,
+) -> tuple[float, float]:
+    """Return the range of where in the crop the image may begin, along one axis."""
+    slack = crop_length - zoom * length
+    low, high = min(0, slack), max(0, slack)
+    if focus is not None:
+        center = zoom * (focus + 0.5)
+        low, high = max(low, 0.5 - center), min(high, crop_length - 0.5 - center)
+    return low, max(low, high)
 
 
 def vary_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

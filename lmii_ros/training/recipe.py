@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 from typing import Callable
@@ -43,6 +45,15 @@ class Recipe:
     :param scale: Smallest and largest random scale, relative to ``input_size``.
     :param color: Strength of the random colour changes, 0 for none, 1 for strong.
     :param synthetic_share: Share of synthetic road scenes among the training images.
+    :param weather: Share of the images that are shown as in dusk, low sun or haze, blurred by
+        motion, or badly compressed (:mod:`lmii_ros.training.weather`).
+    :param rare_crops: Share of the crops that are laid around a pixel of a rare class.
+    :param held_out_drives: Drives that are left out of the training, joined by ``+``, and measured
+        on instead of the validation split; a drive is how its files' names begin, up to the first
+        underscore.
+    :param hard_share: Share of the pixels, those of the largest loss, that are learned from.
+    :param teacher: Weight file, a path or a shipped name, whose softened probabilities are learned
+        beside the labels; empty for none.
     :param loss_stride: The loss is computed on every so many-th row and column, at an offset drawn
         anew each step: a coarse head learns nothing from more, and it takes most of a step.
     :param precision: ``fp32``, or ``bf16`` for autocast.
@@ -67,6 +78,11 @@ class Recipe:
     scale: tuple[float, float] = (0.5, 2.0)
     color: float = 0.5
     synthetic_share: float = 0.0
+    weather: float = 0.0
+    rare_crops: float = 0.0
+    held_out_drives: str = ''
+    hard_share: float = 1.0
+    teacher: str = ''
     loss_stride: int = 1
     precision: str = 'fp32'
     seed: int = 1
@@ -78,6 +94,18 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values."""
         return asdict(self)
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON."""
+        return json.dumps(self.to_dict())
+
+    def is_that_of(self, text: str) -> bool:
+        """Whether :meth:`to_json` of this recipe gave a text, maybe before some keys existed."""
+        defaults = {
+            item.name: item.default_factory() if item.default is MISSING else item.default
+            for item in fields(self)
+            if (item.default, item.default_factory) != (MISSING, MISSING)}
+        return json.loads(self.to_json()) == json.loads(json.dumps(defaults | json.loads(text)))
 
 
 def read(path: Path) -> Recipe:
@@ -148,6 +176,9 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     'scale': ('two rising numbers above 0', lambda value: 0 < value[0] <= value[1] < math.inf),
     'color': ('0 or more', lambda value: 0 <= value < math.inf),
     'synthetic_share': ('0 to 1', lambda value: 0 <= value <= 1),
+    'weather': ('0 to 1', lambda value: 0 <= value <= 1),
+    'rare_crops': ('0 to 1', lambda value: 0 <= value <= 1),
+    'hard_share': ('more than 0, up to 1', lambda value: 0 < value <= 1),
     'loss_stride': ('at least 1', lambda value: value >= 1),
     'precision': ('fp32 or bf16', lambda value: value in ('fp32', 'bf16')),
     'seed': ('0 or more', lambda value: value >= 0),

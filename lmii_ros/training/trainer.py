@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import torch
@@ -16,71 +15,32 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from tqdm import tqdm
 
 from lmii_ros import metrics
 from lmii_ros import networks
 from lmii_ros import weights
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import Dataset
-from lmii_ros.datasets import DatasetError
+from lmii_ros.datasets import hold_out
 from lmii_ros.networks.deployment import Normalization
 from lmii_ros.networks.lpsnet import LPSNet
-from lmii_ros.simulation import PinholeCamera
-from lmii_ros.simulation import RoadScene
-from lmii_ros.simulation import SimulatedFrame
-from lmii_ros.training import augmentation
 from lmii_ros.training import growth
+from lmii_ros.training import images
+from lmii_ros.training import parallel
+from lmii_ros.training.loss import class_weights
+from lmii_ros.training.loss import CrossEntropy
+from lmii_ros.training.loss import distillation
+from lmii_ros.training.progress import Progress
 from lmii_ros.training.recipe import Recipe
 from lmii_ros.training.recipe import RecipeError
 from lmii_ros.weights import WeightInfo
 
 CHECKPOINT = 'checkpoint.pt'
-LOG = 'log.jsonl'
 MAX_GRADIENT_NORM = 5.0
-SYNTHETIC_SCENES = 64
-SYNTHETIC_MOMENTS = 4
 
 
 class CheckpointError(ValueError):
     """The output folder holds the run of another recipe."""
-
-
-class TrainingImages(TorchDataset):
-    """
-    One epoch of augmented training images.
-
-    What an image becomes depends on seed, epoch and index alone, so that a resumed run sees the
-    same images.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        synthetic: list[SimulatedFrame],
-        recipe: Recipe,
-        epoch: int,
-    ) -> None:
-        self._dataset = dataset
-        self._synthetic = synthetic
-        self._recipe = recipe
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        recipe = self._recipe
-        rng = np.random.default_rng([recipe.seed, self._epoch, index])
-        if rng.random() < recipe.synthetic_share:
-            frame = self._synthetic[rng.integers(len(self._synthetic))]
-            image, labels = frame.image, frame.labels
-        else:
-            image, labels = self._dataset.image(index), self._dataset.truth(index)
-        image, labels = augmentation.crop(
-            image, labels, recipe.input_size, recipe.crop_size, recipe.scale, rng)
-        return augmentation.vary_color(image, recipe.color, rng), labels
 
 
 def train(
@@ -96,50 +56,69 @@ def train(
     """
     Train a network, or go on where an earlier call was interrupted.
 
-    Writes into ``out`` a checkpoint after each epoch, a line a epoch to ``log.jsonl``, and the
-    weight file of the averaged weights at the end.
+    Writes into ``out`` a checkpoint after each epoch, what
+    :class:`lmii_ros.training.progress.Progress` says, and the weight file of the averaged weights
+    at the end. Under torchrun the processes share each batch, and the first of them writes.
 
     :param training: What is trained on.
-    :param validation: What is measured on every ``validate_every`` epochs, and at the end.
+    :param validation: What is measured on every ``validate_every`` epochs, and at the end, unless
+        the recipe holds out drives of ``training`` for that.
     :param out: Folder for the results; made if missing.
-    :param workers: Processes that prepare images.
+    :param workers: Processes that prepare images, for each process that trains.
     :return: Path of the weight file.
     :raises CheckpointError: If ``out`` holds a checkpoint of another recipe.
-    :raises RecipeError: If the recipe's initial weights are of another network or other classes.
+    :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
+    :raises RecipeError: If the recipe's initial weights or teacher are of another network or other
+        classes.
     """
+    processes = parallel.join()
+    if recipe.held_out_drives:
+        training, validation = hold_out(training, recipe.held_out_drives.split('+'))
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
-    average = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=_averaging(recipe.ema_decay), use_buffers=True)
+    spread = processes.spread(network, device)
     optimizer = torch.optim.AdamW(
-        _parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
+        _parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     normalize = Normalization(recipe.mean, recipe.std).to(device)
-    class_weights = torch.from_numpy(_class_weights(training)).to(device)
-    synthetic = _synthetic_frames(recipe)
+    teacher = _teacher(recipe, training, device)
+    frequencies = images.frequencies(training)
+    cross_entropy = CrossEntropy(
+        torch.from_numpy(class_weights(frequencies)), network.align_corners,
+        recipe.hard_share).to(device)
+    synthetic = images.synthetic_frames(recipe)
     first_epoch = _resume(out / CHECKPOINT, recipe, network, average, optimizer, device)
     steps = math.ceil(len(training) / recipe.batch_size)
+    progress = Progress(out, recipe.epochs, steps, first_epoch) if processes.writes else None
     for epoch in range(first_epoch, recipe.epochs):
-        started = time.monotonic()
+        batches = _batches(recipe, len(training), epoch)
         loader = DataLoader(
-            TrainingImages(training, synthetic, recipe, epoch), recipe.batch_size, shuffle=True,
-            num_workers=workers, pin_memory=device.type == 'cuda',
-            generator=torch.Generator().manual_seed(recipe.seed * 100_003 + epoch))
+            images.TrainingImages(training, synthetic, frequencies, recipe, epoch),
+            batch_sampler=[processes.share(batch) for batch in batches],
+            num_workers=workers, pin_memory=device.type == 'cuda')
         network.train()
         offsets = np.random.default_rng([recipe.seed, epoch]).integers(
             recipe.loss_stride, size=(steps, 2))
-        losses = []
-        progress = tqdm(loader, f'epoch {epoch + 1}/{recipe.epochs}', leave=False, disable=None)
-        for step, (images, truth) in enumerate(progress):
+        for step, (frames, truth) in enumerate(loader):
             for group in optimizer.param_groups:
                 group['lr'] = _learning_rate(recipe, epoch + step / steps)
-            images = normalize(images.to(device, non_blocking=True))
             top, left = offsets[step]
             truth = truth[:, top::recipe.loss_stride, left::recipe.loss_stride]
             truth = truth.to(device, non_blocking=True).long()
+            counted = len(frames) if processes.rank < len(batches[step]) else 0
+            if not counted:
+                truth.fill_(UNKNOWN)
+            frames = frames.to(device, non_blocking=True)
             with _autocast(recipe, device):
-                logits = network(images.contiguous(memory_format=torch.channels_last))
-            loss = _loss(logits, truth, class_weights, network.align_corners)
+                logits = spread(
+                    normalize(frames).contiguous(memory_format=torch.channels_last))
+            loss, weight = cross_entropy(logits, truth)
+            # The gradients' mean over the processes is then that of the whole batch's loss.
+            loss = processes.count * loss / processes.sum(weight).clamp(min=1e-6)
+            if teacher:
+                loss = loss + processes.count * counted / len(batches[step]) * distillation(
+                    logits, teacher(frames), teacher.align_corners)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
@@ -147,26 +126,29 @@ def train(
             if torch.isfinite(norm):
                 optimizer.step()
                 average.update_parameters(network)
-            losses.append(loss.item())
-            progress.set_postfix(loss=f'{np.mean(losses[-50:]):.3f}')
-        record = {
-            'epoch': epoch + 1, 'loss': round(float(np.mean(losses)), 4),
-            'seconds': round(time.monotonic() - started, 1)}
-        last = epoch + 1 == recipe.epochs
-        if validation and (last or (epoch + 1) % validate_every == 0):
-            record['val_miou'] = round(_validate(average.module, recipe, validation, device), 4)
-        _save_checkpoint(out / CHECKPOINT, recipe, epoch + 1, network, average, optimizer)
-        with (out / LOG).open('a') as log:
-            log.write(json.dumps(record) + '\n')
-        tqdm.write(json.dumps(record))
+            loss = processes.sum(loss).item() / processes.count
+            if progress:
+                progress.step(loss)
+        if progress:
+            last = epoch + 1 == recipe.epochs
+            miou = None
+            if validation and (last or (epoch + 1) % validate_every == 0):
+                miou = _validate(average.module, recipe, validation, device)
+            # The log first: a resumed run drops what it says of epochs that are done again.
+            progress.epoch(epoch + 1, miou)
+            _save_checkpoint(out / CHECKPOINT, recipe, epoch + 1, network, average, optimizer)
     path = out / f'{recipe.network}{weights.SUFFIX}'
-    weights.save(path, weight_info(recipe, training), average.module.cpu())
+    if progress:
+        progress.close()
+        weights.save(path, weight_info(recipe, training), average.module.cpu())
     return path
 
 
 def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
     """Return the metadata of the weight file that this recipe makes of this data."""
     data = f'{training.classes.name} {recipe.split}, {len(training)} images'
+    if recipe.held_out_drives:
+        data += f', without {recipe.held_out_drives}'
     if recipe.synthetic_share:
         data += f', {recipe.synthetic_share:.0%} of each epoch replaced by synthetic scenes'
     return WeightInfo(
@@ -201,17 +183,47 @@ def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
     return network
 
 
-def _synthetic_frames(recipe: Recipe) -> list[SimulatedFrame]:
-    """Draw the synthetic scenes once: making a scene takes longer than a training step."""
-    if not recipe.synthetic_share:
-        return []
-    frames = []
-    for index in range(SYNTHETIC_SCENES):
-        rng = np.random.default_rng([recipe.seed, index])
-        camera = PinholeCamera.from_fov(480, 360, horizontal_fov_deg=rng.uniform(45, 70))
-        scene = RoadScene(seed=int(rng.integers(2 ** 31)), camera=camera)
-        frames += [scene.render(time_s) for time_s in rng.uniform(0, 60, SYNTHETIC_MOMENTS)]
-    return frames
+class _Teacher(nn.Module):
+    """A trained network, for frames as the data set has them."""
+
+    def __init__(self, info: WeightInfo, network: nn.Module) -> None:
+        super().__init__()
+        self.normalize = Normalization(info.mean, info.std)
+        self.network = network
+        self.align_corners = network.align_corners
+
+    @torch.no_grad()
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        frames = self.normalize(frames).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(frames.device.type, torch.bfloat16):
+            return self.network(frames)
+
+
+def _teacher(recipe: Recipe, training: Dataset, device: torch.device) -> _Teacher | None:
+    if not recipe.teacher:
+        return None
+    info, network = weights.load(weights.find(recipe.teacher))
+    if info.classes.classes != training.classes.classes:
+        raise RecipeError(
+            f'teacher {recipe.teacher}: expected the classes of {training.classes.name}, found '
+            f'those of {info.classes.name}')
+    return _Teacher(info, network).eval().to(device, memory_format=torch.channels_last)
+
+
+def _batches(recipe: Recipe, length: int, epoch: int) -> list[list[int]]:
+    """Return the images of each step; the last may have fewer."""
+    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    order = torch.randperm(length, generator=generator).tolist()
+    return [order[start:start + recipe.batch_size]
+            for start in range(0, length, recipe.batch_size)]
+
+
+def _averaging(decay: float) -> Callable:
+    """Return the exponential average for AveragedModel, which forgets faster at the start."""
+    def average(averaged, current, count) -> None:
+        warm = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(warm)(averaged, current, count)
+    return average
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
@@ -220,24 +232,6 @@ def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
     rest = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return [
         {'params': decayed, 'weight_decay': weight_decay}, {'params': rest, 'weight_decay': 0.0}]
-
-
-def _class_weights(dataset: Dataset) -> np.ndarray:
-    """
-    Return 1 / log(1.1 + frequency) per class (ENet, arXiv 1606.02147).
-
-    :raises DatasetError: If an image or its labels cannot be used.
-    """
-    counts = np.zeros(256, np.int64)
-    for index in range(len(dataset)):
-        truth = dataset.truth(index)
-        if truth.shape != dataset.image(index).shape[:2]:
-            raise DatasetError(
-                f'{dataset.labels[index]} is {truth.shape}, not the size of '
-                f'{dataset.images[index]}')
-        counts += np.bincount(truth.ravel(), minlength=256)
-    counts = counts[:len(dataset.classes)]
-    return (1 / np.log(1.1 + counts / counts.sum())).astype(np.float32)
 
 
 def _learning_rate(recipe: Recipe, epoch: float) -> float:
@@ -249,16 +243,6 @@ def _learning_rate(recipe: Recipe, epoch: float) -> float:
 
 def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == 'bf16')
-
-
-def _loss(
-    logits: torch.Tensor, truth: torch.Tensor, class_weights: torch.Tensor, align_corners: bool,
-) -> torch.Tensor:
-    logits = logits.float()
-    if logits.shape[-2:] != truth.shape[-2:]:
-        logits = F.interpolate(
-            logits, truth.shape[-2:], mode='bilinear', align_corners=align_corners)
-    return F.cross_entropy(logits, truth, class_weights, ignore_index=UNKNOWN)
 
 
 @torch.inference_mode()
@@ -292,7 +276,7 @@ def _save_checkpoint(
 ) -> None:
     temporary = path.with_suffix('.part')
     torch.save({
-        'recipe': json.dumps(recipe.to_dict(), sort_keys=True),
+        'recipe': recipe.to_json(),
         'epoch': epoch,
         'network': network.state_dict(),
         'average': average.state_dict(),
@@ -313,7 +297,7 @@ def _resume(
     if not path.exists():
         return 0
     checkpoint = torch.load(path, map_location=device, weights_only=True)
-    if checkpoint['recipe'] != json.dumps(recipe.to_dict(), sort_keys=True):
+    if not recipe.is_that_of(checkpoint['recipe']):
         raise CheckpointError(
             f'{path} belongs to another recipe; continue with that one or use another --out')
     network.load_state_dict(checkpoint['network'])
