@@ -13,6 +13,10 @@ from pathlib import Path
 from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import OutOfMemory
 
+KIND_HELP = (
+    'of the data set: camvid, camvid_original, cityscapes, folder or auto, which tells by the '
+    'folders (%(default)s)')
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; what is wrong goes to stderr as one line."""
@@ -53,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     dataset = subjects.add_parser('dataset', help='on a data set with labels')
     dataset.add_argument('data', type=Path, help='folder of the data set')
     dataset.add_argument('--split', default='val', help='(%(default)s)')
+    dataset.add_argument('--kind', default='auto', help=KIND_HELP)
     dataset.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
     dataset.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
     dataset.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
@@ -126,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser('train', help='train a network by a recipe')
     train.add_argument('recipe', type=Path, help='YAML file, see config/training')
     train.add_argument('--data', type=Path, required=True, help='folder of the data set')
+    train.add_argument('--kind', default='auto', help=KIND_HELP)
     train.add_argument(
         '--out', type=Path, required=True,
         help='folder for checkpoint, log and weight file; a run found there is continued')
@@ -158,7 +164,8 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     segmenter = Segmenter(
         options.weights, engine=options.engine, device=options.device,
         precision=options.precision, input_height=options.input_height)
-    counts = dataset.evaluate(segmenter, datasets.camvid(options.data, options.split))
+    counts = dataset.evaluate(
+        segmenter, datasets.open_dataset(options.data, options.split, options.kind))
     print(dataset.table(counts, segmenter.info.classes))
     if options.json:
         options.json.write_text(dataset.to_json(counts, segmenter.info.classes))
@@ -215,18 +222,25 @@ def _train(options: argparse.Namespace) -> None:
     from lmii_ros.engines.torch import select_device
     from lmii_ros.evaluation import dataset
     from lmii_ros.segmenter import Segmenter
+    from lmii_ros.training import parallel
     from lmii_ros.training import recipe
     from lmii_ros.training.trainer import train
     chosen = recipe.read(options.recipe)
-    validation = datasets.camvid(options.data, options.val) if options.val else None
+
+    def opened(split: str) -> datasets.Dataset:
+        return datasets.open_dataset(options.data, split, options.kind)
+
+    validation = opened(options.val) if options.val else None
     path = train(
         chosen,
-        datasets.camvid(options.data, chosen.split),
+        opened(chosen.split),
         validation,
         options.out,
-        device=select_device(options.device),
+        device=parallel.local_device(select_device(options.device)),
         workers=options.workers,
     )
+    if not parallel.join().writes:
+        return
     if validation and options.val not in chosen.split.split('+'):
         miou = dataset.miou_by_height(
             Segmenter(path, device=options.device, precision='fp32'), validation)

@@ -7,20 +7,57 @@ from __future__ import annotations
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
+from typing import Callable
+from typing import Mapping
 from typing import Sequence
 
 import cv2
 import numpy as np
+import yaml
 
 from lmii_ros.classes import CAMVID
-from lmii_ros.classes import UNKNOWN
+from lmii_ros.classes import CITYSCAPES
 from lmii_ros.classes import ClassTable
+from lmii_ros.classes import UNKNOWN
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+CLASS_FILE = 'classes.yaml'
 CAMVID_VOID = 11
 CAMVID_TERMS = (
     'Trained on CamVid, which is for research use; cite Brostow, Fauqueur, Cipolla, "Semantic '
     'object classes in video" (2009).')
+CITYSCAPES_TERMS = (
+    'Trained on Cityscapes, which is for non-commercial use; cite Cordts et al., "The Cityscapes '
+    'dataset for semantic urban scene understanding" (2016).')
+CAMVID_COLORS = {
+    'Sky': {'Sky': (128, 128, 128)},
+    'Building': {
+        'Archway': (192, 0, 128), 'Bridge': (0, 128, 64), 'Building': (128, 0, 0),
+        'Tunnel': (64, 0, 64), 'Wall': (64, 192, 0)},
+    'Pole': {'Column_Pole': (192, 192, 128), 'TrafficCone': (0, 0, 64)},
+    'Road': {
+        'LaneMkgsDriv': (128, 0, 192), 'LaneMkgsNonDriv': (192, 0, 64), 'Road': (128, 64, 128)},
+    'Pavement': {
+        'ParkingBlock': (64, 192, 128), 'RoadShoulder': (128, 128, 192),
+        'Sidewalk': (0, 0, 192)},
+    'Tree': {'Tree': (128, 128, 0), 'VegetationMisc': (192, 192, 0)},
+    'SignSymbol': {
+        'Misc_Text': (128, 128, 64), 'SignSymbol': (192, 128, 128), 'TrafficLight': (0, 64, 64)},
+    'Fence': {'Fence': (64, 64, 128)},
+    'Car': {
+        'Car': (64, 0, 128), 'OtherMoving': (128, 64, 64), 'SUVPickupTruck': (64, 128, 192),
+        'Train': (192, 64, 128), 'Truck_Bus': (192, 128, 192)},
+    'Pedestrian': {
+        'Animal': (64, 128, 64), 'CartLuggagePram': (64, 0, 192), 'Child': (192, 128, 64),
+        'Pedestrian': (64, 64, 0)},
+    'Bicyclist': {'Bicyclist': (0, 128, 192), 'MotorcycleScooter': (192, 0, 192)},
+}
+"""
+The 31 classes of CamVid's ``label_colors.txt`` with their red, green and blue, under the 11 classes
+into which SegNet (arXiv 1511.00561) groups them; Void is black.
+"""
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Cityscapes' label id of each trainId; the other ids up to 33 are not evaluated."""
 
 
 class DatasetError(ValueError):
@@ -34,15 +71,16 @@ class Dataset:
 
     :param classes: What the label indices mean.
     :param images: Paths of the images.
-    :param labels: Path of the label image of each, one class index a pixel.
-    :param void: The label that stands for unknown in the label images.
+    :param labels: Path of the label image of each.
+    :param encoding: Class index, or UNKNOWN, of each value in the label images: of an 8-bit grey
+        value, or of a colour (red, green, blue) where these are the keys.
     :param terms: What there is to know about the use of the data, for those who train on it.
     """
 
     classes: ClassTable
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
-    void: int
+    encoding: Mapping[int, int] | Mapping[tuple[int, int, int], int]
     terms: str = ''
 
     def __len__(self) -> int:
@@ -64,15 +102,42 @@ class Dataset:
         """
         path = self.labels[index]
         labels = _read(path, cv2.IMREAD_UNCHANGED)
-        if labels.ndim != 2 or labels.dtype != np.uint8:
-            raise DatasetError(f'{path}: expected 8-bit labels, one channel')
-        labels[labels == self.void] = UNKNOWN
-        wrong = (labels >= len(self.classes)) & (labels != UNKNOWN)
+        colored = isinstance(next(iter(self.encoding)), tuple)
+        channels = 3 if colored else 1
+        if labels.dtype != np.uint8 or labels.size != labels.shape[0] * labels.shape[1] * channels:
+            raise DatasetError(
+                f'{path}: expected 8-bit labels, {channels} channel{"s" * colored}')
+        values = labels.reshape(labels.shape[:2] + (channels,)).astype(np.int32)
+        values = sum(values[..., channel] << 8 * channel for channel in range(channels))
+        keys, classes = _sorted_encoding(self.encoding)
+        places = np.searchsorted(keys, values).clip(max=len(keys) - 1)
+        wrong = keys[places] != values
         if wrong.any():
             raise DatasetError(
-                f'{path}: label {labels[wrong][0]} is none of the {len(self.classes)} classes '
-                f'of {self.classes.name} nor void ({self.void})')
-        return labels
+                f'{path}: label {labels[wrong][0].tolist()[::-1] if colored else values[wrong][0]}'
+                f' is none of the {len(self.classes)} classes of {self.classes.name} nor void')
+        return classes[places]
+
+
+def open_dataset(root: Path, split: str, kind: str = 'auto') -> Dataset:
+    """
+    Open a data set.
+
+    :param root: Its folder.
+    :param split: Name of a split, or several joined by ``+`` (``train+val``).
+    :param kind: One of :data:`KINDS`, or ``auto`` to tell by the folders.
+    :raises DatasetError: If it is of no known kind, or anything is missing.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f'no folder {root}')
+    if kind == 'auto':
+        kind = next((kind for kind, (mark, _) in KINDS.items() if list(root.glob(mark))), '')
+    if kind not in KINDS:
+        marks = ', '.join(f'{mark} ({name})' for name, (mark, _) in KINDS.items())
+        raise DatasetError(
+            f'{kind or root} is no known kind of data set; they are told by: {marks}')
+    return KINDS[kind][1](root, split)
 
 
 def hold_out(dataset: Dataset, drives: Sequence[str]) -> tuple[Dataset, Dataset]:
@@ -116,16 +181,164 @@ def camvid(root: Path, split: str) -> Dataset:
         if not folder.is_dir():
             raise DatasetError(
                 f'no folder {folder}; expected CamVid with folders {name} and {name}annot')
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise DatasetError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
-        for path in found:
-            label = folder.with_name(f'{name}annot') / f'{path.stem}.png'
-            if not label.is_file():
-                raise DatasetError(f'no label image {label} for {path}')
-            images.append(path)
-            labels.append(label)
-    return Dataset(CAMVID, tuple(images), tuple(labels), CAMVID_VOID, CAMVID_TERMS)
+        found = _images(folder)
+        images += found
+        labels += [folder.with_name(f'{name}annot') / f'{path.stem}.png' for path in found]
+    return _dataset(CAMVID, images, labels, _identity(CAMVID, CAMVID_VOID), CAMVID_TERMS)
+
+
+def camvid_original(root: Path, split: str) -> Dataset:
+    """
+    Open CamVid as its authors released it: 701 images of 960x720 with coloured labels.
+
+    Folders ``701_StillsRaw_full`` and ``LabeledApproved_full``. The splits are those of the SegNet
+    tutorial, which follow from the drive and the number of the frame.
+
+    :raises DatasetError: If a folder, an image or a label image is missing.
+    """
+    images = _images(Path(root) / '701_StillsRaw_full')
+    splits = {path: _camvid_split(path) for path in images}
+    counts = {name: list(splits.values()).count(name) for name in CAMVID_SPLITS}
+    if counts != CAMVID_SPLITS:
+        raise DatasetError(f'{root} has {counts} images, expected {CAMVID_SPLITS}')
+    for name in split.split('+'):
+        if name not in counts:
+            raise DatasetError(f'no split {name!r} of CamVid; there are: {", ".join(counts)}')
+    images = [path for name in split.split('+') for path in images if splits[path] == name]
+    encoding = {
+        color: CAMVID.classes.index(name)
+        for name, members in CAMVID_COLORS.items() for color in members.values()}
+    return _dataset(
+        CAMVID, images,
+        [Path(root) / 'LabeledApproved_full' / f'{path.stem}_L.png' for path in images],
+        encoding | {(0, 0, 0): UNKNOWN}, CAMVID_TERMS)
+
+
+CAMVID_SPLITS = {'train': 367, 'val': 101, 'test': 233}
+
+
+def _camvid_split(path: Path) -> str:
+    drive, _, frame = path.stem.partition('_')
+    number = int(''.join(filter(str.isdigit, frame)) or -1)
+    if drive == 'Seq05VD' or (drive == '0001TP' and number > 8520):
+        return 'test'
+    # The part that is labelled at 15 Hz has the odd numbers; what is labelled at 1 Hz is even.
+    if drive == '0016E5' and 7959 <= number <= 8159 and number % 2:
+        return 'val'
+    if drive in ('0001TP', '0006R0', '0016E5'):
+        return 'train'
+    raise DatasetError(f'{path}: not an image of CamVid, whose names begin with a known drive')
+
+
+def cityscapes(root: Path, split: str) -> Dataset:
+    """
+    Open Cityscapes with its 19 evaluated classes.
+
+    Folders ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``; labels are taken from
+    ``*_gtFine_labelTrainIds.png``, or where these have not been made, ``*_gtFine_labelIds.png``.
+
+    :raises DatasetError: If a folder or a label image is missing.
+    """
+    images = []
+    for name in split.split('+'):
+        folder = Path(root) / 'leftImg8bit' / name
+        images += _images(folder, '*/*_leftImg8bit.png')
+    bases = [
+        Path(root) / 'gtFine' / path.relative_to(Path(root) / 'leftImg8bit').with_name(
+            path.name.replace('_leftImg8bit.png', '_gtFine_')) for path in images]
+    if Path(f'{bases[0]}labelTrainIds.png').is_file():
+        kind, encoding = 'labelTrainIds', _identity(CITYSCAPES, UNKNOWN)
+    else:
+        kind = 'labelIds'
+        encoding = dict.fromkeys(range(34), UNKNOWN) | {
+            label: index for index, label in enumerate(CITYSCAPES_IDS)}
+    return _dataset(
+        CITYSCAPES, images, [Path(f'{base}{kind}.png') for base in bases], encoding,
+        CITYSCAPES_TERMS)
+
+
+def folder(root: Path, split: str) -> Dataset:
+    """
+    Open a data set of one's own, described by its ``classes.yaml``.
+
+    That has the keys of :class:`lmii_ros.classes.ClassTable`, and if wanted ``void``, the label of
+    pixels without truth (255), and ``terms``, a note on the use of the data. Images are in
+    ``images/SPLIT``, labels of the same stem, one class index a pixel, in ``labels/SPLIT``; or
+    all in ``images`` and ``labels``, and ``SPLIT.txt`` has the images' names, one a line.
+
+    :raises DatasetError: If a file is missing or ``classes.yaml`` says nothing of use.
+    :raises ClassTableError: If the class table is malformed.
+    """
+    root = Path(root)
+    try:
+        table = yaml.safe_load((root / CLASS_FILE).read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DatasetError(
+            f'{root / CLASS_FILE} cannot be read: {" ".join(str(error).split())}') from error
+    classes = ClassTable.from_dict(table)
+    void = table.get('void', UNKNOWN)
+    if not isinstance(void, int) or not len(classes) <= void <= 255:
+        raise DatasetError(
+            f'{root / CLASS_FILE}: void is {void!r}, expected {len(classes)} to 255')
+    images = []
+    for name in split.split('+'):
+        listed = root / f'{name}.txt'
+        if listed.is_file():
+            images += [root / 'images' / line for line in listed.read_text().splitlines() if line]
+        else:
+            images += _images(root / 'images' / name)
+    for path in images:
+        if not path.is_file():
+            raise DatasetError(f'no image {path}, which a list names')
+    labels = [
+        root / 'labels' / path.relative_to(root / 'images').with_suffix('.png') for path in images]
+    return _dataset(
+        classes, images, labels, _identity(classes, void), str(table.get('terms', '')))
+
+
+KINDS: dict[str, tuple[str, Callable[[Path, str], Dataset]]] = {
+    'folder': (CLASS_FILE, folder),
+    'cityscapes': ('leftImg8bit', cityscapes),
+    'camvid_original': ('LabeledApproved_full', camvid_original),
+    'camvid': ('*annot', camvid),
+}
+"""Kinds of data sets by name: the file that tells each, and the function that opens it."""
+
+
+def _dataset(
+    classes: ClassTable,
+    images: Sequence[Path],
+    labels: Sequence[Path],
+    encoding: Mapping,
+    terms: str,
+) -> Dataset:
+    for image, label in zip(images, labels):
+        if not label.is_file():
+            raise DatasetError(f'no label image {label} for {image}')
+    if not images:
+        raise DatasetError(f'no images for {classes.name}')
+    return Dataset(classes, tuple(images), tuple(labels), encoding, terms)
+
+
+def _images(folder: Path, pattern: str = '*') -> list[Path]:
+    if not folder.is_dir():
+        raise DatasetError(f'no folder {folder}')
+    found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DatasetError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
+    return found
+
+
+def _identity(classes: ClassTable, void: int) -> dict[int, int]:
+    return {**{index: index for index in range(len(classes))}, void: UNKNOWN}
+
+
+def _sorted_encoding(encoding: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of the label images, colours as one number, rising, and the class of each."""
+    found = sorted(
+        ((key[0] << 16 | key[1] << 8 | key[2]) if isinstance(key, tuple) else key, value)
+        for key, value in encoding.items())
+    return np.array([key for key, _ in found]), np.array([value for _, value in found], np.uint8)
 
 
 def _read(path: Path, flags: int) -> np.ndarray:

@@ -17,14 +17,15 @@ from lmii_ros.classes import CAMVID
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import camvid
 from lmii_ros.simulation import RoadScene
+from lmii_ros.training import images
 from lmii_ros.training import recipe as recipes
 from lmii_ros.training import trainer
 from lmii_ros.training.augmentation import crop
 from lmii_ros.training.augmentation import vary_color
+from lmii_ros.training.images import TrainingImages
 from lmii_ros.training.recipe import RecipeError
 from lmii_ros.training.trainer import CheckpointError
 from lmii_ros.training.trainer import train
-from lmii_ros.training.trainer import TrainingImages
 import numpy as np
 import pytest
 import torch
@@ -48,6 +49,7 @@ VALUES = {
     'color': 0.0,
 }
 CPU = torch.device('cpu')
+FREQUENCIES = np.full(11, 1 / 11)
 
 
 def write_camvid(root, split, count, seed):
@@ -394,7 +396,7 @@ def test_training_images_depend_on_seed_epoch_and_index_alone(data, tmp_path):
     recipe = read_recipe(tmp_path, scale=[0.5, 2.0], color=0.5)
     dataset = camvid(data, 'train')
     first, again, later = (
-        TrainingImages(dataset, [], recipe, epoch) for epoch in (3, 3, 4))
+        TrainingImages(dataset, [], FREQUENCIES, recipe, epoch) for epoch in (3, 3, 4))
     assert len(first) == len(dataset)
     first[1]
     for ours, theirs in zip(first[5], again[5]):
@@ -411,16 +413,17 @@ def test_the_share_of_synthetic_scenes(data, tmp_path, share, low, high):
     dataset = camvid(data, 'train')
     count = 0
     for epoch in range(20):
-        images = TrainingImages(dataset, [frame] if share else [], recipe, epoch)
-        for index in range(len(images)):
-            image, labels = images[index]
+        shown = TrainingImages(
+            dataset, [frame] if share else [], FREQUENCIES, recipe, epoch)
+        for index in range(len(shown)):
+            image, labels = shown[index]
             assert image.shape == (64, 64, 3)
             count += bool(set(np.unique(labels)) - set(COLORS))
     assert low <= count <= high
 
 
 def test_training_on_synthetic_scenes(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, 'SYNTHETIC_SCENES', 1)
+    monkeypatch.setattr(images, 'SYNTHETIC_SCENES', 1)
     path = train(
         read_recipe(tmp_path, epochs=1, synthetic_share=0.25), camvid(data, 'train'), None,
         tmp_path / 'out', device=CPU, workers=0)
