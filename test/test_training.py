@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,23 +14,31 @@ import time
 
 import cv2
 from lmii_ros import cli
+from lmii_ros import networks
 from lmii_ros import weights
 from lmii_ros.classes import CAMVID
+from lmii_ros.classes import CITYSCAPES
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import camvid
 from lmii_ros.simulation import RoadScene
 from lmii_ros.training import images
 from lmii_ros.training import recipe as recipes
 from lmii_ros.training import trainer
+from lmii_ros.training import weather
 from lmii_ros.training.augmentation import crop
 from lmii_ros.training.augmentation import vary_color
 from lmii_ros.training.images import TrainingImages
+from lmii_ros.training.loss import CrossEntropy
+from lmii_ros.training.parallel import Processes
+from lmii_ros.training.progress import Progress
 from lmii_ros.training.recipe import RecipeError
 from lmii_ros.training.trainer import CheckpointError
 from lmii_ros.training.trainer import train
+from lmii_ros.training.weather import vary_weather
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 import yaml
 
 COLORS = {0: (250, 180, 90), 3: (90, 90, 90), 5: (40, 140, 40), 8: (30, 30, 200)}
@@ -145,17 +155,16 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path):
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
     assert not (out / 'lpsnet.safetensors').exists(), 'killed too late to show anything'
-    done = len(read_log(out))
+    done = torch.load(out / 'checkpoint.pt', weights_only=True)['epoch']
+    kept = read_log(out)[:done]
     # What a kill in the middle of saving leaves.
     (out / 'checkpoint.part').write_bytes(b'half a checkpoint')
 
     assert cli.main([*arguments, '--out', str(out)]) == 0
     assert cli.main([*arguments, '--out', str(tmp_path / 'whole')]) == 0
     assert_same_weights(out / 'lpsnet.safetensors', tmp_path / 'whole' / 'lpsnet.safetensors')
-    epochs = [record['epoch'] for record in read_log(out)]
-    assert epochs[:done] == list(range(1, done + 1)), 'it did not start over'
-    assert len(set(epochs)) == len(epochs)
-    assert epochs[-1] == 60
+    assert read_log(out)[:done] == kept, 'it did not start over'
+    assert [record['epoch'] for record in read_log(out)] == list(range(1, 61))
 
 
 def test_a_finished_run_is_not_repeated(data, tmp_path):
@@ -429,3 +438,231 @@ def test_training_on_synthetic_scenes(data, tmp_path, monkeypatch):
         tmp_path / 'out', device=CPU, workers=0)
     assert weights.load(path)[0].data == (
         'camvid train, 8 images, 25% of each epoch replaced by synthetic scenes')
+
+
+# What raises accuracy
+
+def test_a_crop_around_a_pixel_has_it():
+    image = np.zeros((40, 60, 3), np.uint8)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        labels = np.zeros((40, 60), np.uint8)
+        x, y = rng.choice([0, 59, rng.integers(60)]), rng.choice([0, 39, rng.integers(40)])
+        # As large as a pixel at the smallest scale, so that none is lost between two.
+        labels[max(0, y - 1):y + 2, max(0, x - 1):x + 2] = 1
+        _, truth = crop(
+            image, labels, (40, 60), (20, 30), (0.5, 3.0), rng, (int(x), int(y)))
+        assert (truth == 1).any()
+
+
+def test_rare_classes_are_seen_more_often(data, tmp_path):
+    labels = np.zeros((64, 64), np.uint8)
+    labels[5:8, 50:53] = 2
+    write_camvid(tmp_path, 'train', 1, 1)
+    cv2.imwrite(str(tmp_path / 'trainannot' / '0.png'), labels)
+    dataset = camvid(tmp_path, 'train')
+    seen = []
+    for share in (0.0, 1.0):
+        recipe = read_recipe(tmp_path, crop_size=[32, 32], rare_crops=share)
+        seen.append(sum(
+            (TrainingImages(dataset, [], images.frequencies(dataset), recipe, epoch)[0][1]
+             == 2).any() for epoch in range(40)))
+    assert seen[0] < 25
+    assert seen[1] > 35
+
+
+def test_weather_leaves_labels_and_is_seen_as_often_as_told(data, tmp_path):
+    dataset = camvid(data, 'train')
+    fine, changed = (read_recipe(tmp_path, weather=share) for share in (0.0, 0.5))
+    count = 0
+    for epoch in range(20):
+        pairs = [
+            TrainingImages(dataset, [], FREQUENCIES, recipe, epoch) for recipe in (fine, changed)]
+        for index in range(len(dataset)):
+            (image, labels), (other, same) = (shown[index] for shown in pairs)
+            np.testing.assert_array_equal(labels, same)
+            count += (image != other).any()
+    assert 50 < count < 110
+
+
+def test_all_weathers_keep_the_kind_of_image():
+    image = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+    before = image.copy()
+    for change in weather._CHANGES:
+        for seed in range(5):
+            changed = change(image.astype(np.float32) / 255, np.random.default_rng(seed))
+            assert changed.shape == image.shape
+            assert changed.dtype == np.float32
+            assert np.isfinite(changed).all()
+            assert np.abs(changed - image / 255).mean() > 0.005, change
+    changed = vary_weather(image, np.random.default_rng(1))
+    assert (changed.dtype, changed.shape) == (np.uint8, image.shape)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_the_loss_is_that_of_the_hardest_pixels():
+    torch.manual_seed(1)
+    logits = torch.randn(2, 3, 8, 8)
+    truth = torch.randint(3, (2, 8, 8))
+    truth[0, :4] = UNKNOWN
+    weights_ = torch.tensor([1.0, 2.0, 3.0])
+    total, weight = CrossEntropy(weights_, False)(logits, truth)
+    torch.testing.assert_close(
+        total / weight,
+        torch.nn.functional.cross_entropy(logits, truth, weights_, ignore_index=UNKNOWN))
+    every = torch.nn.functional.cross_entropy(
+        logits, truth, weights_, ignore_index=UNKNOWN, reduction='none')[truth != UNKNOWN]
+    hard, _ = CrossEntropy(weights_, False, 0.25)(logits, truth)
+    torch.testing.assert_close(hard, every.sort().values[-24:].sum())
+    none, weight = CrossEntropy(weights_, False, 0.25)(logits, torch.full_like(truth, UNKNOWN))
+    assert (none, weight) == (0, 0)
+
+
+def test_a_network_learns_from_a_teacher_where_there_are_no_labels(data, tmp_path):
+    teacher = train(
+        read_recipe(tmp_path), camvid(data, 'train'), None, tmp_path / 'teacher', device=CPU,
+        workers=0)
+    blank = tmp_path / 'blank'
+    write_camvid_without_labels(data, blank)
+    miou = []
+    for name in ('', str(teacher)):
+        path = train(
+            read_recipe(tmp_path, teacher=name, seed=2), camvid(blank, 'train'), None,
+            tmp_path / f'out{bool(name)}', device=CPU, workers=0)
+        network = weights.load(path)[1]
+        miou.append(trainer._validate(
+            network, read_recipe(tmp_path), camvid(data, 'val'), CPU))
+    assert miou[0] < 0.3 < 0.5 < miou[1]
+
+
+def write_camvid_without_labels(data, root):
+    shutil.copytree(data, root)
+    for path in (root / 'trainannot').iterdir():
+        cv2.imwrite(str(path), np.full((64, 64), 11, np.uint8))
+
+
+def test_a_teacher_of_other_classes_is_refused(data, tmp_path):
+    info = trainer.weight_info(read_recipe(tmp_path), camvid(data, 'train'))
+    network = networks.build('lpsnet', 19, **VALUES['arguments'])
+    path = tmp_path / 'teacher.safetensors'
+    weights.save(path, replace(info, classes=CITYSCAPES), network)
+    with pytest.raises(RecipeError, match='expected the classes of camvid, found .*cityscapes'):
+        train(read_recipe(tmp_path, teacher=str(path)), camvid(data, 'train'), None,
+              tmp_path / 'out', device=CPU, workers=0)
+
+
+def test_drives_held_out_are_measured_and_not_trained_on(data, tmp_path):
+    for folder in ('train', 'trainannot'):
+        (tmp_path / folder).mkdir()
+        for index in range(8):
+            drive = 'one' if index < 6 else 'two'
+            shutil.copy(
+                data / folder / f'{index}.png', tmp_path / folder / f'{drive}_{index}.png')
+    path = train(
+        read_recipe(tmp_path, epochs=1, held_out_drives='two'), camvid(tmp_path, 'train'), None,
+        tmp_path / 'out', device=CPU, workers=0)
+    assert weights.load(path)[0].data == 'camvid train, 6 images, without two'
+    assert 'val_miou' in read_log(tmp_path / 'out')[0]
+
+
+def test_training_starts_from_a_narrower_network(data, tmp_path):
+    small = train(
+        read_recipe(tmp_path), camvid(data, 'train'), None, tmp_path / 'small', device=CPU,
+        workers=0)
+    arguments = VALUES['arguments'] | {'widths': [8, 12, 16, 24, 24]}
+    recipe = read_recipe(
+        tmp_path, epochs=1, learning_rate=1e-9, initial_weights=str(small), arguments=arguments)
+    path = train(recipe, camvid(data, 'train'), None, tmp_path / 'out', device=CPU, workers=0)
+    info, network = weights.load(path)
+    assert info.arguments == arguments
+    assert trainer._validate(network, recipe, camvid(data, 'val'), CPU) > 0.6
+
+
+# Progress
+
+def test_the_average_follows_the_network_early():
+    average = AveragedModel(
+        torch.nn.Linear(1, 1, bias=False), multi_avg_fn=trainer._averaging(0.999))
+    network = torch.nn.Linear(1, 1, bias=False)
+    for step in range(50):
+        torch.nn.init.constant_(network.weight, step)
+        average.update_parameters(network)
+    assert 40 < average.module.weight.item() < 49
+
+
+def test_the_log_is_whole_after_a_kill_at_any_moment(tmp_path):
+    (tmp_path / 'log.jsonl').write_text(
+        '{"epoch": 1, "loss": 2.0, "seconds": 1.0}\n'
+        '{"epoch": 2, "loss": 1.5, "seconds": 1.0, "val_miou": 0.3}\n'
+        '{"epoch": 3, "lo')
+    progress = Progress(tmp_path, 4, 2, 1)
+    for loss in (1.0, 2.0):
+        progress.step(loss)
+    progress.epoch(2, 0.25)
+    progress.close()
+    log = read_log(tmp_path)
+    assert [record['epoch'] for record in log] == [1, 2]
+    assert (log[1]['loss'], log[1]['val_miou']) == (1.5, 0.25)
+    assert cv2.imread(str(tmp_path / 'curve.png')).shape[0] > 100
+
+
+def test_a_checkpoint_outlives_a_new_recipe_key(data, tmp_path):
+    recipe = read_recipe(tmp_path, epochs=2)
+    out = tmp_path / 'out'
+    train(recipe, camvid(data, 'train'), None, out, device=CPU, workers=0)
+    checkpoint = torch.load(out / 'checkpoint.pt', weights_only=True)
+    values = json.loads(checkpoint['recipe'])
+    del values['weather']
+    torch.save(checkpoint | {'recipe': json.dumps(values)}, out / 'checkpoint.pt')
+    train(recipe, camvid(data, 'train'), None, out, device=CPU, workers=0)
+    with pytest.raises(CheckpointError):
+        train(read_recipe(tmp_path, epochs=2, weather=0.1), camvid(data, 'train'), None, out,
+              device=CPU, workers=0)
+
+
+# Several processes
+
+def test_two_processes_train_resume_and_come_close_to_one(data, tmp_path):
+    """Close, as batch normalisation on a CPU sees the share of a process alone."""
+    # The last batch has one image, of which the second process has none.
+    recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=12, batch_size=7)
+    arguments = ['train', str(recipe), '--data', str(data), '--device', 'cpu', '--workers', '0']
+
+    def two(out):
+        return subprocess.Popen([
+            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+            '-m', 'lmii_ros.cli', *arguments, '--out', str(out)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    process = two(tmp_path / 'two')
+    (tmp_path / 'resumed').mkdir()
+    deadline = time.monotonic() + 200
+    while not (tmp_path / 'two' / 'checkpoint.pt').exists():
+        assert process.poll() is None, process.stderr.read().decode()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    for name in ('checkpoint.pt', 'log.jsonl'):
+        shutil.copy(tmp_path / 'two' / name, tmp_path / 'resumed' / name)
+    done = torch.load(tmp_path / 'resumed' / 'checkpoint.pt', weights_only=True)['epoch']
+    for process in (process, two(tmp_path / 'resumed')):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()[-3000:]
+    assert done < 12
+    assert cli.main([*arguments, '--out', str(tmp_path / 'one')]) == 0
+
+    assert_same_weights(
+        tmp_path / 'two' / 'lpsnet.safetensors', tmp_path / 'resumed' / 'lpsnet.safetensors')
+    logs = [read_log(tmp_path / name) for name in ('one', 'two', 'resumed')]
+    for log in logs:
+        assert [record['epoch'] for record in log] == list(range(1, 13))
+    one, two = ([record['loss'] for record in log] for log in logs[:2])
+    np.testing.assert_allclose(one[0], two[0], rtol=0.1)
+    np.testing.assert_allclose(one, two, rtol=0.4)
+
+
+def test_the_shares_of_processes_are_the_batch():
+    batch = [7, 3, 5, 1, 2]
+    shares = [Processes(rank, 2).share(batch) for rank in range(2)]
+    assert shares == [[7, 5, 2], [3, 1]]
+    assert [Processes(rank, 2).share([4]) for rank in range(2)] == [[4], [4]]
+    assert Processes().share(batch) == batch
