@@ -41,10 +41,13 @@ setup(
             'numba',
             'openvino>=2024.0',
         ],
+        # The curve of a training.
+        'training': ['matplotlib>=3.5'],
         'test': [
             'catkin-pkg',
             'colcon-common-extensions',
             'flake8',
+            'matplotlib>=3.5',
             'onnx',
             'onnxruntime',
             'onnxscript',

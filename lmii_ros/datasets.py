@@ -53,8 +53,8 @@ CAMVID_COLORS = {
     'Bicyclist': {'Bicyclist': (0, 128, 192), 'MotorcycleScooter': (192, 0, 192)},
 }
 """
-The 31 classes of CamVid's ``label_colors.txt`` with their red, green and blue, under the 11 classes
-into which SegNet (arXiv 1511.00561) groups them; Void is black.
+The 31 classes of CamVid's ``label_colors.txt`` with their red, green and blue, under the 11 into
+which SegNet (arXiv 1511.00561) groups them; Void is black.
 """
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Cityscapes' label id of each trainId; the other ids up to 33 are not evaluated."""
@@ -334,7 +334,7 @@ def _identity(classes: ClassTable, void: int) -> dict[int, int]:
 
 
 def _sorted_encoding(encoding: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of the label images, colours as one number, rising, and the class of each."""
+    """Return the label images' values, rising, colours as one number, and the class of each."""
     found = sorted(
         ((key[0] << 16 | key[1] << 8 | key[2]) if isinstance(key, tuple) else key, value)
         for key, value in encoding.items())

@@ -298,10 +298,11 @@ def test_cityscapes_with_label_ids(tmp_path):
     write_cityscapes(
         tmp_path, 'val', 'lindau', 3, 'labelIds', np.arange(34, dtype=np.uint8)[None])
     dataset = open_dataset(tmp_path, 'val')
-    names = {7: 'road', 8: 'sidewalk', 11: 'building', 12: 'wall', 13: 'fence', 17: 'pole',
-             19: 'traffic light', 20: 'traffic sign', 21: 'vegetation', 22: 'terrain', 23: 'sky',
-             24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 31: 'train',
-             32: 'motorcycle', 33: 'bicycle'}
+    names = {
+        7: 'road', 8: 'sidewalk', 11: 'building', 12: 'wall', 13: 'fence', 17: 'pole',
+        19: 'traffic light', 20: 'traffic sign', 21: 'vegetation', 22: 'terrain', 23: 'sky',
+        24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 31: 'train',
+        32: 'motorcycle', 33: 'bicycle'}
     for label, index in enumerate(dataset.truth(0)[0]):
         expected = UNKNOWN if label not in names else CITYSCAPES.classes.index(names[label])
         assert index == expected, label

@@ -238,6 +238,9 @@ def test_onnx_runtime_agrees(name, arguments, tmp_path):
     assert clear.mean() > 0.95
     assert (found.argmax(1) == expected.argmax(1).numpy())[clear].all()
 
+
+# Training
+
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('shape', [(2, 3, 5, 7), (4, 3)])
 def test_prelu_has_the_gradients_of_torch(dtype, shape):

@@ -656,8 +656,7 @@ def test_two_processes_train_resume_and_come_close_to_one(data, tmp_path):
     for log in logs:
         assert [record['epoch'] for record in log] == list(range(1, 13))
     one, two = ([record['loss'] for record in log] for log in logs[:2])
-    np.testing.assert_allclose(one[0], two[0], rtol=0.1)
-    np.testing.assert_allclose(one, two, rtol=0.4)
+    np.testing.assert_allclose(one, two, rtol=0.2)
 
 
 def test_the_shares_of_processes_are_the_batch():

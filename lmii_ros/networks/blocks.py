@@ -10,16 +10,19 @@ from torch import nn
 
 class DepthwiseConv2d(nn.Conv2d):
     """
-    Depthwise convolution that stays in fp32 while being trained under autocast on a CPU.
+    Depthwise convolution that computes in fp32 while being trained under autocast on a CPU.
 
-    There (torch 2.13, oneDNN) its bf16 weight gradient is garbage now and then.
+    There (torch 2.13, oneDNN) its bf16 weight gradient is garbage now and then. The output is
+    rounded as any convolution's, as fp32 would slow down all that follows.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not (self.training and x.is_cpu):
             return super().forward(x)
+        autocast = torch.is_autocast_enabled('cpu')
+        dtype = torch.get_autocast_dtype('cpu') if autocast else x.dtype
         with torch.autocast('cpu', enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.float()).to(dtype)
 
 
 class PReLU(nn.PReLU):
