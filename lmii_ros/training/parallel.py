@@ -65,7 +65,8 @@ def join() -> Processes:
     if count == 1:
         return Processes()
     if not distributed.is_initialized():
-        distributed.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
+        distributed.init_process_group(
+            'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo')
     return Processes(distributed.get_rank(), count)
 
 
