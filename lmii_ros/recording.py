@@ -75,6 +75,8 @@ def record(recording: Recording) -> tuple[int, int]:
     """
     if not 0.001 <= recording.rate <= 1e6:
         raise RecordingError(f'rate is {recording.rate}, expected 0.001 to 1000000 a second')
+    if recording.frames < 0:
+        raise RecordingError(f'{recording.frames} frames, expected 0 for all, or more')
     if recording.source in ('', sources.SYNTHETIC) and not recording.frames:
         raise RecordingError('the synthetic scene has no end; say how many frames')
     if recording.fov_deg is not None and not 0 < recording.fov_deg < 180:

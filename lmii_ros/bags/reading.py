@@ -24,6 +24,9 @@ from lmii_ros.bags.cut_mcap import is_cut
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 _STORAGE_SUFFIXES = ('.mcap', '.db3')
+_RESCUE = {
+    '.db3': '; if it is damaged, `sqlite3 OLD.db3 .recover | sqlite3 NEW.db3` may rescue a part',
+    '.bag': '; if it is damaged, `rosbag reindex` may rescue a part'}
 
 
 class BagError(ValueError):
@@ -210,7 +213,8 @@ class BagReader:
             except Exception as error:
                 fault = f'{file.name}: {_line(error)}'
         if not readers:
-            raise BagError(f'{path}: cannot be read as a bag: {fault}')
+            hint = ''.join(_RESCUE.get(suffix, '') for suffix in {file.suffix for file in files})
+            raise BagError(f'{path}: cannot be read as a bag: {fault}{hint}')
         return readers, fault
 
     def _opened(self, path: Any) -> Ros1Reader | Ros2Reader:

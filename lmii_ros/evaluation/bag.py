@@ -110,6 +110,10 @@ def evaluate(
         tally.add_unmatched_labels(frames.unmatched_labels)
         wall_s = time.perf_counter() - start - network.prepare_s
     faults = frames.faults() + (list(annotation.faults.values()) if annotation else [])
+    if NON_FINITE in tally.frames.dropped:
+        faults.append(
+            f'the network gave values that are not finite for {tally.frames.dropped[NON_FINITE]} '
+            'frames')
     document = results.metrics_document(
         {'bag': evaluation.bag.resolve().name, 'image_topic': image_topic,
          'labels_topic': labels_topic, 'tolerance_ms': evaluation.tolerance_ms},
