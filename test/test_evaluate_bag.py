@@ -352,6 +352,25 @@ def test_the_annotated_bag_with_all_that_was_recorded(tmp_path, weight_file):
     assert labels == [10**12 + stamp(index) for index in range(3)]
 
 
+def test_types_without_a_definition_do_not_matter(tmp_path, weight_file, capsys):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    path = tmp_path / 'bag'
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        camera = writer.add_connection(IMAGE, IMAGE_TYPE, typestore=store)
+        radar = writer.add_connection(
+            '/radar', 'my_msgs/msg/Radar', msgdef='no (definition', rihs01='RIHS01_' + 64 * '0')
+        header = types['std_msgs/msg/Header'](types['builtin_interfaces/msg/Time'](1, 0), 'c')
+        writer.write(camera, 10**9, store.serialize_cdr(types[IMAGE_TYPE](
+            header, *SIZE, 'bgr8', 0, 3 * SIZE[1], image(0).reshape(-1)), IMAGE_TYPE))
+        writer.write(radar, 10**9, b'whatever')
+    evaluate(path, weight_file, tmp_path / 'out', labels=None)
+    document, _ = faulty(
+        capsys, path, weight_file, tmp_path / 'two', '--with-originals', labels=None)
+    assert 'cannot take /radar: the definition of my_msgs/msg/Radar' in document['faults'][0]
+    assert IMAGE in bags.image_topics(tmp_path / 'two' / 'annotated')
+
+
 def test_a_topic_that_is_not_there(bag, weight_file, tmp_path, capsys):
     for wrong in (('--image', '/up'), ('--image', IMAGE, '--labels', '/up')):
         line = refusal(capsys, bag, weight_file, tmp_path / 'out', *wrong)

@@ -90,12 +90,14 @@ class Pictures:
 
     def write(self, out: Path) -> list[dict[str, Any]]:
         """
-        Write the pictures below a folder.
+        Write the pictures below a folder, in the place of those of an earlier evaluation.
 
         :return: Their index, as `pictures` in docs/evaluation.md.
         """
         folder = out / FOLDER
         folder.mkdir(exist_ok=True)
+        for old in folder.glob('[0-9]*_*'):
+            old.unlink()
         chosen = {picture.index: ('even', picture) for picture in self._even}
         chosen |= {picture.index: ('worst', picture) for _, _, picture in self._worst}
         return [
