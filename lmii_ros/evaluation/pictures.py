@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from lmii_ros.classes import UNKNOWN
 from lmii_ros.classes import ClassTable
 
 WORST = 6
+WORST_PERIOD_NS = 10**9
+"""Of which one frame is taken at most: neighbours look alike."""
 EVEN = 8
 """Evenly spaced frames that are kept at most; at least half as many of a bag that has them."""
 MAX_WIDTH = 960
@@ -38,15 +39,16 @@ class _Picture:
 
 class Pictures:
     """
-    Keeps the frames with the lowest mIoU, and evenly spaced ones, in bounded memory.
+    Keeps the frames with the lowest mIoU, of each second the lowest, and evenly spaced ones.
+
+    Memory is bounded, however many frames there are.
 
     :param classes: For the colours.
     """
 
     def __init__(self, classes: ClassTable) -> None:
         self._palette = classes.palette()[:, ::-1].copy()
-        # A heap whose first is the best of the worst, of frames alike the latest.
-        self._worst: list[tuple[float, int, _Picture]] = []
+        self._worst: dict[int, _Picture] = {}
         self._even: list[_Picture] = []
         self._stride = 1
         self._count = 0
@@ -69,8 +71,7 @@ class Pictures:
         :param image: uint8 [H, W, 3] BGR.
         :param labels: uint8 [H, W]; `truth` likewise, or None.
         """
-        is_worst = miou is not None and (
-            len(self._worst) < WORST or -miou > self._worst[0][0])
+        is_worst = miou is not None and self._is_worst(stamp_ns, miou)
         is_even = self._count % self._stride == 0
         self._count += 1
         if not is_worst and not is_even:
@@ -80,13 +81,25 @@ class Pictures:
             _small(labels, cv2.INTER_NEAREST),
             None if truth is None else _small(truth, cv2.INTER_NEAREST))
         if is_worst:
-            replace = heapq.heappushpop if len(self._worst) == WORST else heapq.heappush
-            replace(self._worst, (-miou, -index, picture))
+            self._worst[stamp_ns // WORST_PERIOD_NS] = picture
+            if len(self._worst) > WORST:
+                del self._worst[self._best_of_worst()]
         if is_even:
             self._even.append(picture)
             if len(self._even) > EVEN:
                 del self._even[1::2]
                 self._stride *= 2
+
+    def _is_worst(self, stamp_ns: int, miou: float) -> bool:
+        rival = self._worst.get(stamp_ns // WORST_PERIOD_NS)
+        if rival is None and len(self._worst) == WORST:
+            rival = self._worst[self._best_of_worst()]
+        return rival is None or miou < rival.miou
+
+    def _best_of_worst(self) -> int:
+        """Return the second of the best frame, of those alike the latest."""
+        return max(self._worst, key=lambda second: (
+            self._worst[second].miou, self._worst[second].index))
 
     def write(self, out: Path) -> list[dict[str, Any]]:
         """
@@ -99,7 +112,7 @@ class Pictures:
         for old in folder.glob('[0-9]*_*'):
             old.unlink()
         chosen = {picture.index: ('even', picture) for picture in self._even}
-        chosen |= {picture.index: ('worst', picture) for _, _, picture in self._worst}
+        chosen |= {picture.index: ('worst', picture) for picture in self._worst.values()}
         return [
             self._write(folder, why, picture)
             for _, (why, picture) in sorted(chosen.items())]
