@@ -175,7 +175,7 @@ def count(
     num_classes = len(classes)
     joint = _joint(labels, truth, confidence, num_classes)
     drivable = classes.indices(classes.drivable)
-    known = cv2.compare(truth, UNKNOWN, cv2.CMP_NE)
+    known = np.uint8(255) * (truth != UNKNOWN)
     area = drivable_area(labels, drivable)
     true_area = drivable_area(truth, (*drivable, UNKNOWN)) & known
     hits, called, true = (
