@@ -55,6 +55,8 @@ def test_equal_stamps_come_before_near_ones(order):
 def test_labels_belong_to_the_nearer_of_two_images():
     assert matched('i100 l160 i200 l300 i300', 80) == [
         ('i100', None, False), ('i200', 'l160', False), ('i300', 'l300', True)]
+    assert matched('i100 l160 l300 i200 i300', 80)[:2] == [
+        ('i100', None, False), ('i200', 'l160', False)]
     assert matched('i100 l140 i200', 80) == [('i100', 'l140', False), ('i200', None, False)]
 
 
