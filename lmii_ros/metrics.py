@@ -12,15 +12,13 @@ from typing import Sequence
 import cv2
 import numpy as np
 
+from lmii_ros import boundary
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import drivable_area
 
-BOUNDARY_TOLERANCE = 0.0075
-"""How far apart boundaries match, as a share of the image diagonal: 11 pixels at 720p."""
 CALIBRATION_BINS = 15
 _EXACT_FLOAT32 = 1 << 24
-_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 class CountsError(ValueError):
@@ -39,8 +37,8 @@ class Counts:
         truth (:func:`count`): true positive, false positive, false negative.
     :param confidence: int64 [2, 256], histograms of the drivable confidence (:func:`count`) of
         the pixels whose true class is drivable, and of the others.
-    :param boundary: int64 [4], pixels on the boundary of the drivable area: predicted, those of
-        them near a true one, true, those of them near a predicted one.
+    :param boundary: int64 [4], pixels on the boundary of the drivable area, see
+        :func:`lmii_ros.boundary.count`.
     :param temporal: int64 [4], pairs of pixels of consecutive frames, those whose label differs;
         the pairs whose truth is known, those whose truth differs.
     :param calibration: int64 [3, CALIBRATION_BINS], by confidence of the label: pixels, pixels
@@ -161,11 +159,7 @@ def count(
     not, n being the number of drivable classes: the most that is left for them, since none has
     more than the label's class. It is 0 where the label is unknown.
 
-    A boundary pixel is one of the area with one of its four neighbours outside, in the image. It
-    is matched if a boundary pixel of the other area lies within :data:`BOUNDARY_TOLERANCE` times
-    the image diagonal, rounded to pixels (Csurka et al., "What is a good evaluation measure for
-    semantic segmentation?", BMVC 2013). True boundaries against unknown pixels are none, and
-    predicted ones that near to unknown pixels do not count.
+    `boundary` is that of :func:`lmii_ros.boundary.count`.
 
     :param labels: uint8 [H, W], class index or UNKNOWN.
     :param confidence: uint8 [H, W], of the label's class in 255ths; None to leave those counts 0.
@@ -184,7 +178,7 @@ def count(
         num_classes,
         confusion=joint.sum(axis=2),
         drivable=np.array([hits, called - hits, true - hits]),
-        boundary=_boundary_counts(area, true_area, known))
+        boundary=boundary.count(area, true_area, known))
     if confidence is None:
         return counts
     return counts + Counts.zero(
@@ -270,31 +264,6 @@ def _calibration(joint: np.ndarray) -> np.ndarray:
     for row, values in enumerate((pixels, correct, pixels * steps)):
         np.add.at(calibration[row], bins, values)
     return calibration
-
-
-def _boundary_counts(area: np.ndarray, true_area: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the counts of the boundary; the arguments are uint8 [H, W], 0 or 255."""
-    predicted = _boundary(area, area)
-    truth = _boundary(true_area, true_area | ~known)
-    radius = max(1, round(BOUNDARY_TOLERANCE * float(np.hypot(*area.shape))))
-    y, x = np.ogrid[-radius:radius + 1, -radius:radius + 1]
-    disk = (x * x + y * y <= radius * radius).astype(np.uint8)
-    # Dilation is what costs; nothing happens farther from the boundaries.
-    left, top, width, height = cv2.boundingRect(predicted | truth)
-    near = (
-        slice(max(0, top - radius), top + height + radius),
-        slice(max(0, left - radius), left + width + radius))
-    predicted, truth = predicted[near], truth[near]
-    near_predicted, near_truth, near_unknown = (
-        cv2.dilate(image, disk) for image in (predicted, truth, ~known[near]))
-    predicted = predicted & ~near_unknown
-    return np.array([cv2.countNonZero(image) for image in (
-        predicted, predicted & near_truth, truth, truth & near_predicted)])
-
-
-def _boundary(area: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return 255 for pixels of the area that touch one that is not inside, else 0."""
-    return area & ~cv2.erode(inside, _CROSS)
 
 
 @dataclass(frozen=True)

@@ -520,6 +520,15 @@ def test_weights_that_overflow_drop_every_frame(bag, weight_file, tmp_path, caps
     assert 'not finite for 12 frames' in document['faults'][0]
 
 
+def test_a_refusal_leaves_earlier_results_alone(bag, weight_file, tmp_path, capsys):
+    out = tmp_path / 'out'
+    evaluate(bag, weight_file, out, '--annotate')
+    before = {name: (out / name).read_bytes() for name in ('metrics.json', 'frames.jsonl')}
+    for wrong in (('--annotate', '--image', IMAGE), ('--image', '/up')):
+        assert run(bag, weight_file, out, *wrong) == 1
+    assert before == {name: (out / name).read_bytes() for name in before}
+
+
 def test_results_that_cannot_be_written(bag, weight_file, tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert 'file' in refusal(capsys, bag, weight_file, tmp_path / 'file' / 'out', '--image', IMAGE)

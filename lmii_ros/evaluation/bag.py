@@ -83,18 +83,19 @@ def evaluate(
             reader.image_topic(labels_topic)
         image_topic = reader.image_topic(
             evaluation.image_topic, besides=[labels_topic] if labels_topic else [])
-        out.mkdir(parents=True, exist_ok=True)
-        (out / results.METRICS).unlink(missing_ok=True)
-        tally = Tally(
-            classes, stack.enter_context((out / results.FRAMES).open('w')),
-            with_truth=labels_topic is not None)
-        pictures = Pictures(classes)
         annotation = None
         if evaluation.annotate:
             originals = None
             if evaluation.with_originals:
                 originals = stack.enter_context(BagReader(evaluation.bag))
             annotation = stack.enter_context(Annotation(out / ANNOTATED, classes, originals))
+        # After all that can be refused, so that a refusal leaves earlier results alone.
+        out.mkdir(parents=True, exist_ok=True)
+        (out / results.METRICS).unlink(missing_ok=True)
+        tally = Tally(
+            classes, stack.enter_context((out / results.FRAMES).open('w')),
+            with_truth=labels_topic is not None)
+        pictures = Pictures(classes)
         frames = BagFrames(
             reader, image_topic, labels_topic, round(1e6 * evaluation.tolerance_ms), classes)
         network = _Network(segmenter)
