@@ -379,6 +379,9 @@ def test_a_topic_that_is_not_there(bag, weight_file, tmp_path, capsys):
     for wrong in (('--image', '/up'), ('--image', IMAGE, '--labels', '/up')):
         line = refusal(capsys, bag, weight_file, tmp_path / 'out', *wrong)
         assert "no image topic '/up'; it has: /camera/image_raw, /truth" in line
+    for wrong in (-1, 'nan', 'inf'):
+        assert 'tolerance is' in refusal(
+            capsys, bag, weight_file, tmp_path / 'out', '--tolerance-ms', wrong)
     assert 'no such bag' in refusal(capsys, tmp_path / 'no', weight_file, tmp_path / 'out')
 
 

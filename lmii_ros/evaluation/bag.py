@@ -48,6 +48,7 @@ class BagEvaluation:
     :param tolerance_ms: How far the stamps of an image and its ground truth may be apart.
     :param annotate: Whether to write labels and pictures into a bag.
     :param with_originals: Whether that is to have all topics of the evaluated one too.
+    :raises ValueError: If the tolerance is none.
     """
 
     bag: Path
@@ -57,6 +58,10 @@ class BagEvaluation:
     tolerance_ms: float = 10.0
     annotate: bool = False
     with_originals: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance_ms <= 1e6:
+            raise ValueError(f'tolerance is {self.tolerance_ms} ms, expected 0 to 1000000')
 
 
 def evaluate(
