@@ -20,7 +20,9 @@ KIND_HELP = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; what is wrong goes to stderr as one line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
         options.run(options)
     except (ValueError, OSError, NonFiniteOutput, OutOfMemory) as error:
@@ -58,15 +60,24 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument('data', type=Path, help='folder of the data set')
     dataset.add_argument('--split', default='val', help='(%(default)s)')
     dataset.add_argument('--kind', default='auto', help=KIND_HELP)
-    dataset.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
-    dataset.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
-    dataset.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
-    dataset.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
-    dataset.add_argument(
-        '--input-height', type=int, default=0,
-        help='at which the network sees the frames (that of its training)')
+    _add_operating_point(dataset)
     dataset.add_argument('--json', type=Path, help='file for the same as JSON')
     dataset.set_defaults(run=_evaluate_dataset)
+
+    bag = subjects.add_parser('bag', help='on a rosbag, every frame of it')
+    bag.add_argument('bag', type=Path, help='rosbag2 folder, .mcap, .db3, or ROS 1 .bag file')
+    bag.add_argument('--image', metavar='TOPIC', help='of the images (its only one)')
+    bag.add_argument('--labels', metavar='TOPIC', help='of the ground truth, if there is any')
+    bag.add_argument(
+        '--tolerance-ms', type=float, default=10.0,
+        help='how far the stamps of image and ground truth may be apart (%(default)s)')
+    bag.add_argument('--out', type=Path, required=True, help='folder for the results')
+    bag.add_argument(
+        '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
+    bag.add_argument(
+        '--with-originals', action='store_true', help='with all topics of this one; annotates')
+    _add_operating_point(bag)
+    bag.set_defaults(run=_evaluate_bag)
 
     benchmark = commands.add_parser('benchmark', help='measure speed')
     subjects = benchmark.add_subparsers(dest='subject', required=True)
@@ -128,6 +139,30 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument('--json', type=Path, help='file for the same as JSON')
     node.set_defaults(run=_benchmark_node)
 
+    bags = commands.add_parser('bag', help='make rosbags')
+    subjects = bags.add_subparsers(dest='subject', required=True)
+    make = subjects.add_parser(
+        'make', help='of a folder of images, a video, another bag, or the synthetic scene')
+    make.add_argument('source', help='folder, video, bag, or "synthetic"')
+    make.add_argument('--out', type=Path, required=True, help='the bag, a new folder')
+    make.add_argument(
+        '--labels', default='', help='label images of the folder, or label topic of the bag')
+    make.add_argument('--topic', default='', help='image topic of the bag (its only one)')
+    make.add_argument('--size', type=_size, help='of frames, such as 1280x720 (their own)')
+    make.add_argument(
+        '--rate', type=float, default=15.0, help='frames per second (%(default)s)')
+    make.add_argument(
+        '--encoding', default='bgr8', help='of raw images, or jpeg or png (%(default)s)')
+    make.add_argument('--frames', type=int, default=0, help='at most (all)')
+    make.add_argument(
+        '--fov', type=float, metavar='DEGREES',
+        help='horizontal field of view, for camera_info (uncalibrated)')
+    make.add_argument(
+        '--void', type=int, metavar='LABEL',
+        help='label that means unknown, besides 255 (11 for folders named as in CamVid: val, '
+        'valannot)')
+    make.set_defaults(run=_bag_make)
+
     train = commands.add_parser('train', help='train a network by a recipe')
     train.add_argument('recipe', type=Path, help='YAML file, see config/training')
     train.add_argument('--data', type=Path, required=True, help='folder of the data set')
@@ -142,6 +177,16 @@ def _parser() -> argparse.ArgumentParser:
         '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')
     train.set_defaults(run=_train)
     return parser
+
+
+def _add_operating_point(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
+    parser.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
+    parser.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    parser.add_argument(
+        '--input-height', type=int, default=0,
+        help='at which the network sees the frames (that of its training)')
 
 
 # The commands import what they need: torch alone takes seconds, which --help should not.
@@ -181,6 +226,26 @@ def _benchmark_network(options: argparse.Namespace) -> None:
     _show(network.table(results), results, options)
 
 
+def _evaluate_bag(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation import bag
+    from lmii_ros.evaluation import results
+    from lmii_ros.segmenter import Segmenter
+    segmenter = Segmenter(
+        options.weights, engine=options.engine, device=options.device,
+        precision=options.precision, input_height=options.input_height)
+    document = bag.evaluate(segmenter, bag.BagEvaluation(
+        bag=options.bag, out=options.out, image_topic=options.image, labels_topic=options.labels,
+        tolerance_ms=options.tolerance_ms, annotate=options.annotate or options.with_originals,
+        with_originals=options.with_originals), command=['lmii', *options.arguments])
+    print(results.table(document))
+    print(f'results: {options.out}')
+    if document['faults']:
+        first, *more = document['faults']
+        raise ValueError(
+            f'not all of the bag could be used: {first}'
+            + (f'; and {len(more)} more, see {options.out / results.METRICS}' if more else ''))
+
+
 def _benchmark_pipeline(options: argparse.Namespace) -> None:
     from lmii_ros.benchmark import pipeline
     results = pipeline.run(pipeline.PipelineBenchmark(
@@ -209,6 +274,15 @@ def _show(table: str, results: dict[str, object], options: argparse.Namespace) -
     print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
+
+
+def _bag_make(options: argparse.Namespace) -> None:
+    from lmii_ros import recording
+    frames, labelled = recording.record(recording.Recording(
+        source=options.source, out=options.out, labels=options.labels, topic=options.topic,
+        size=options.size, rate=options.rate, encoding=options.encoding, frames=options.frames,
+        fov_deg=options.fov, void=options.void))
+    print(f'{options.out}: {frames} frames, {labelled} with labels')
 
 
 def _size(text: str) -> tuple[int, int]:

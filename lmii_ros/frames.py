@@ -96,10 +96,13 @@ def decode_labels(message: Any) -> np.ndarray:
     """
     Return the label image in an image message.
 
-    :param message: A sensor_msgs Image of encoding mono8 or 8UC1.
-    :return: uint8 [H, W], a view of the message's data as in :func:`decode`.
+    :param message: A sensor_msgs Image of encoding mono8 or 8UC1, or a CompressedImage that holds
+        a PNG of one 8-bit channel.
+    :return: uint8 [H, W], of an Image a view of the message's data as in :func:`decode`.
     :raises FrameError: Whatever is wrong with the message.
     """
+    if hasattr(message, 'format'):
+        return decode_label_png(getattr(message, 'data', None))
     encoding = getattr(message, 'encoding', None)
     if encoding not in ('mono8', '8UC1'):
         raise FrameError(

@@ -12,6 +12,7 @@ import cv2
 from lmii_ros import bags
 from lmii_ros import frames
 from lmii_ros.bags import BagError
+from lmii_ros.bags import BagReader
 from lmii_ros.bags import ImageBagWriter
 import numpy as np
 import pytest
@@ -154,14 +155,14 @@ def test_a_topic_is_asked_for_where_there_are_several(tmp_path):
 
 def test_images_are_read_one_at_a_time(tmp_path, monkeypatch):
     path = write_rosbag2(tmp_path / 'bag', StoragePlugin.MCAP)
-    deserialised = []
-    original = AnyReader.deserialize
-    monkeypatch.setattr(AnyReader, 'deserialize', lambda reader, data, kind: (
-        deserialised.append(kind), original(reader, data, kind))[1])
+    taken = []
+    original = BagReader.image
+    monkeypatch.setattr(BagReader, 'image', lambda reader, message: (
+        taken.append(message), original(reader, message))[1])
     images = bags.read_images(path)
     next(images)
     next(images)
-    assert len(deserialised) == 2
+    assert len(taken) == 2
 
 
 @pytest.mark.parametrize('in_folder', [False, True])
@@ -174,7 +175,7 @@ def test_a_truncated_mcap_gives_what_it_has_then_says_so(tmp_path, mode, in_fold
     for size in (len(data) * 2 // 3, len(data) * 2 // 3 + 1, len(data) - 1):
         file.write_bytes(data[:size])
         images, text = until_error(path)
-        assert 'cut short' in text and f'after {len(images)} images' in text
+        assert 'cut short' in text and f'after {len(images)} messages' in text
         check(images)
         if size == len(data) - 1:
             assert len(images) == COUNT

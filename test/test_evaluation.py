@@ -237,7 +237,8 @@ def test_the_command_as_a_process(data, weight_file, tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['--help'], ['evaluate', '--help'], ['evaluate', 'dataset', '--help'], ['train', '--help'],
+    ['--help'], ['evaluate', '--help'], ['evaluate', 'dataset', '--help'],
+    ['evaluate', 'bag', '--help'], ['bag', 'make', '--help'], ['train', '--help'],
     ['demo', '--help']], ids=' '.join)
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -311,7 +311,7 @@ def test_labels_are_the_values_of_the_message():
     for broken, expected in [
             (message('bgr8', bytes(99), 5, 3, 15), 'unknown_encoding'),
             (message('mono8', bytes(14), 5, 3, 5), 'truncated_data'),
-            (compressed(b''), 'unknown_encoding')]:
+            (compressed(b''), 'corrupt_data')]:
         with pytest.raises(FrameError) as caught:
             frames.decode_labels(broken)
         assert caught.value.reason == expected
@@ -319,7 +319,9 @@ def test_labels_are_the_values_of_the_message():
 
 def test_labels_of_a_png_are_its_values_or_refused():
     labels = np.array([[0, 1, 10], [255, 7, 3]], np.uint8)
-    assert (frames.decode_label_png(cv2.imencode('.png', labels)[1]) == labels).all()
+    png = cv2.imencode('.png', labels)[1]
+    assert (frames.decode_label_png(png) == labels).all()
+    assert (frames.decode_labels(compressed(png, 'png')) == labels).all()
     for extension, stored in [
             ('.png', np.dstack([labels] * 3)), ('.png', labels.astype(np.uint16)),
             ('.jpg', labels)]:
