@@ -6,11 +6,13 @@ from setuptools import find_packages
 from setuptools import setup
 
 NAME = 'lmii_ros'
+REPORT = ['jinja2>=3.0', 'matplotlib>=3.5']
 
 setup(
     name=NAME,
     version='0.1.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={f'{NAME}.evaluation': ['templates/*.j2']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
@@ -41,13 +43,13 @@ setup(
             'numba',
             'openvino>=2024.0',
         ],
-        # The curve of a training.
-        'training': ['matplotlib>=3.5'],
+        # Reports of evaluations, curves of trainings.
+        'report': REPORT,
         'test': [
+            *REPORT,
             'catkin-pkg',
             'colcon-common-extensions',
             'flake8',
-            'matplotlib>=3.5',
             'onnx',
             'onnxruntime',
             'onnxscript',

@@ -28,6 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, NonFiniteOutput, OutOfMemory) as error:
         print(f'lmii {options.command}: {error}', file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        # Some commands need more than a robot does.
+        if (error.name or __package__).partition('.')[0] == __package__:
+            raise
+        print(
+            f'lmii {options.command}: the Python package {error.name} is not installed',
+            file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -62,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument('--kind', default='auto', help=KIND_HELP)
     _add_operating_point(dataset)
     dataset.add_argument('--json', type=Path, help='file for the same as JSON')
+    dataset.add_argument(
+        '--out', type=Path, help='folder for pictures: confusion matrix, ten worst images')
     dataset.set_defaults(run=_evaluate_dataset)
 
     bag = subjects.add_parser('bag', help='on a rosbag, every frame of it')
@@ -78,6 +88,22 @@ def _parser() -> argparse.ArgumentParser:
         '--with-originals', action='store_true', help='with all topics of this one; annotates')
     _add_operating_point(bag)
     bag.set_defaults(run=_evaluate_bag)
+
+    report = subjects.add_parser('report', help='make the report of an evaluation of a bag anew')
+    report.add_argument('results', type=Path, help='folder that `lmii evaluate bag` has written')
+    report.set_defaults(run=_evaluate_report)
+    compare = subjects.add_parser(
+        'compare', help='two evaluations of a bag: what changed, and is it more than chance?')
+    compare.add_argument('before', type=Path, help='folder of the results of A')
+    compare.add_argument('after', type=Path, help='folder of the results of B')
+    compare.add_argument('--out', type=Path, help='HTML file for the same with plots and pictures')
+    compare.add_argument(
+        '--block', type=int, default=0,
+        help='consecutive frames that the bootstrap draws together (cube root of all)')
+    compare.add_argument(
+        '--fail-on-regression', action='store_true',
+        help='exit with 1 if a score is significantly worse in B')
+    compare.set_defaults(run=_evaluate_compare)
 
     benchmark = commands.add_parser('benchmark', help='measure speed')
     subjects = benchmark.add_subparsers(dest='subject', required=True)
@@ -206,14 +232,21 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     if options.json:
         # Now, since an evaluation takes long and the file may not be possible.
         options.json.touch()
+    if options.out:
+        from lmii_ros.evaluation import dataset_pictures
+        options.out.mkdir(parents=True, exist_ok=True)
     segmenter = Segmenter(
         options.weights, engine=options.engine, device=options.device,
         precision=options.precision, input_height=options.input_height)
-    counts = dataset.evaluate(
-        segmenter, datasets.open_dataset(options.data, options.split, options.kind))
+    data = datasets.open_dataset(options.data, options.split, options.kind)
+    of_images = dataset.evaluate_images(segmenter, data)
+    counts = of_images.sum(axis=0)
     print(dataset.table(counts, segmenter.info.classes))
     if options.json:
         options.json.write_text(dataset.to_json(counts, segmenter.info.classes))
+    if options.out:
+        dataset_pictures.write(segmenter, data, of_images, options.out)
+        print(options.out)
 
 
 def _benchmark_network(options: argparse.Namespace) -> None:
@@ -239,11 +272,40 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         with_originals=options.with_originals), command=['lmii', *options.arguments])
     print(results.table(document))
     print(f'results: {options.out}')
+    _report(options.out)
     if document['faults']:
         first, *more = document['faults']
         raise ValueError(
             f'not all of the bag could be used: {first}'
             + (f'; and {len(more)} more, see {options.out / results.METRICS}' if more else ''))
+
+
+def _report(folder: Path) -> None:
+    try:
+        from lmii_ros.evaluation import report
+    except ModuleNotFoundError as error:
+        print(f'no report: the Python package {error.name} is not installed', file=sys.stderr)
+        return
+    print(f'report: {report.write(folder)}')
+
+
+def _evaluate_report(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation import report
+    print(report.write(options.results))
+
+
+def _evaluate_compare(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation import comparison
+    from lmii_ros.evaluation import result_folder
+    found = comparison.compare(
+        result_folder.read(options.before), result_folder.read(options.after), options.block)
+    print(comparison.table(found))
+    if options.out:
+        from lmii_ros.evaluation import comparison_report
+        comparison_report.write(found, options.out)
+        print(options.out)
+    if options.fail_on_regression:
+        comparison.require_no_regression(found)
 
 
 def _benchmark_pipeline(options: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ from typing import Sequence
 import cv2
 import numpy as np
 
+from lmii_ros.classes import UNKNOWN
+
 DRIVABLE_COLOR = (0, 230, 120)
 """Red, green, blue of the drivable area in overlays; no class of the tables has it."""
 _DRIVABLE = 254
@@ -48,6 +50,21 @@ def overlay(
     shown = np.where(drivable, np.uint8(_DRIVABLE), labels)
     return cv2.addWeighted(
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), 1 - opacity, colorize(shown, colors), opacity, 0)
+
+
+def difference(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """
+    Show where labels are right and where they are wrong.
+
+    :param labels: uint8 [H, W]; `truth` likewise.
+    :return: uint8 [H, W, 3] BGR: white where right, red where wrong, black where the truth is
+        unknown.
+    """
+    picture = np.zeros((*truth.shape, 3), np.uint8)
+    picture[truth == labels] = 255
+    picture[truth != labels] = (0, 0, 255)
+    picture[truth == UNKNOWN] = 0
+    return picture
 
 
 def contact_sheet(

@@ -271,3 +271,33 @@ def test_a_wrong_command_line_is_exit_code_two(arguments, capsys):
         cli.main(arguments)
     assert caught.value.code == 2
     assert 'usage: lmii' in capsys.readouterr().err
+
+
+def test_pictures_show_the_confusion_and_the_worst_images(data, weight_file, tmp_path, capsys):
+    out = tmp_path / 'some' / 'pictures'
+    for index in range(3, 14):
+        for folder in ('val', 'valannot'):
+            image = cv2.imread(str(data / folder / f'{index % 3}.png'), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(data / folder / f'{index}.png'), image)
+    # What is labelled as it is true is not among the worst; what is void has no score.
+    labels = Segmenter(weight_file, device='cpu').segment(
+        [cv2.imread(str(data / 'val' / '0.png'))])[0].labels
+    cv2.imwrite(str(data / 'valannot' / '0.png'), labels)
+    cv2.imwrite(str(data / 'valannot' / '1.png'), np.full(SIZE, 11, np.uint8))
+    assert evaluate(data, weight_file, '--out', out) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    assert sorted(path.name for path in out.iterdir()) == ['confusion.png', 'worst.png']
+    confusion = cv2.imread(str(out / 'confusion.png'))
+    assert min(confusion.shape[:2]) > 400
+    assert len(np.unique(confusion.reshape(-1, 3), axis=0)) > 50
+    worst = cv2.imread(str(out / 'worst.png'))
+    assert worst.shape == (10 * (22 + 300), 4 * 400, 3)
+    difference = worst[22:322, 1200:].reshape(-1, 3)
+    colors = {tuple(color) for color in difference.tolist()}
+    assert {(255, 255, 255), (0, 0, 255), (0, 0, 0)} <= colors
+
+
+def test_pictures_that_cannot_be_written_are_one_line(data, weight_file, tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert evaluate(data, weight_file, '--out', tmp_path / 'file' / 'x') == 1
+    assert 'file' in error_line(capsys)

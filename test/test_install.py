@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+import made_results
 import pytest
 import yaml
 
@@ -97,6 +98,16 @@ def test_package_and_weights_are_those_of_the_install_space(install, prefix):
     assert process.returncode == 0, process.stderr
     for path in process.stdout.splitlines():
         assert Path(path).is_relative_to(prefix)
+
+
+def test_the_installed_command_makes_a_report(install, prefix, tmp_path):
+    folder = made_results.make(tmp_path / 'run', 5)
+    process = subprocess.run(
+        in_install_space(install, prefix / 'lib/lmii_ros/lmii', 'evaluate', 'report', folder),
+        capture_output=True, text=True, timeout=START_TIMEOUT_S)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == f'{folder / "report.html"}\n'
+    assert '<h2>Confusion</h2>' in (folder / 'report.html').read_text()
 
 
 def test_installed_nodes_label_images_and_end(install, prefix, start_process):

@@ -29,6 +29,17 @@ def evaluate(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
     Label every image of a data set and count, at label resolution.
 
     :return: The counts of :func:`lmii_ros.metrics.confusion`, over all images.
+    :raises EvaluationError: As :func:`evaluate_images`.
+    """
+    return evaluate_images(segmenter, dataset).sum(axis=0)
+
+
+def evaluate_images(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
+    """
+    Label every image of a data set and count, at label resolution, image by image.
+
+    :return: The counts of :func:`lmii_ros.metrics.confusion` of each image, int64
+        [images, classes, classes + 1].
     :raises EvaluationError: If the network was trained for other classes, or an image and its
         labels differ in size.
     """
@@ -37,7 +48,7 @@ def evaluate(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
         raise EvaluationError(
             f'{segmenter.weight_file} has the classes of {classes.name}, '
             f'the data set those of {dataset.classes.name}')
-    counts = np.zeros((len(classes), len(classes) + 1), np.int64)
+    counts = np.zeros((len(dataset), len(classes), len(classes) + 1), np.int64)
     for index in tqdm(range(len(dataset)), 'evaluate', disable=None):
         truth = dataset.truth(index)
         segmentation, = segmenter.segment([dataset.image(index)])
@@ -45,7 +56,7 @@ def evaluate(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
             raise EvaluationError(
                 f'{dataset.images[index]} is {segmentation.labels.shape}, '
                 f'its labels are {truth.shape}')
-        counts += metrics.confusion(segmentation.labels, truth, len(classes))
+        counts[index] = metrics.confusion(segmentation.labels, truth, len(classes))
     return counts
 
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from lmii_ros import rendering
-from lmii_ros.classes import UNKNOWN
 from lmii_ros.classes import ClassTable
 
 WORST = 6
@@ -123,7 +122,7 @@ class Pictures:
             'prediction': rendering.colorize(picture.labels, self._palette), 'difference': None}
         if picture.truth is not None:
             files['truth'] = rendering.colorize(picture.truth, self._palette)
-            files['difference'] = _difference(picture.labels, picture.truth)
+            files['difference'] = rendering.difference(picture.labels, picture.truth)
         entry: dict[str, Any] = {
             'index': picture.index, 'stamp_ns': picture.stamp_ns, 'why': why,
             'miou': picture.miou}
@@ -145,11 +144,3 @@ def _small(image: np.ndarray, interpolation: int) -> np.ndarray:
         return image.copy()
     size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
     return cv2.resize(image, size, interpolation=interpolation)
-
-
-def _difference(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    picture = np.zeros((*truth.shape, 3), np.uint8)
-    picture[truth == labels] = 255
-    picture[truth != labels] = (0, 0, 255)
-    picture[truth == UNKNOWN] = 0
-    return picture

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import Sequence
 
@@ -17,7 +18,10 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.evaluation.tally import FrameTotals
 from lmii_ros.evaluation.tally import known
 from lmii_ros.metrics import Counts
-from lmii_ros.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    # Reports are made of the files alone, without waiting for torch.
+    from lmii_ros.segmenter import Segmenter
 
 FORMAT = 1
 METRICS = 'metrics.json'

@@ -1,0 +1,195 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the folder that an evaluation of a bag writes; docs/evaluation.md says what is in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from dataclasses import dataclass
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from typing import Iterator
+
+import numpy as np
+
+from lmii_ros.classes import ClassTable
+from lmii_ros.evaluation.results import FORMAT
+from lmii_ros.evaluation.results import FRAMES
+from lmii_ros.evaluation.results import METRICS
+from lmii_ros.evaluation.results import RUN
+from lmii_ros.metrics import Counts
+from lmii_ros.metrics import CountsError
+
+LABELLED = 'labelled'
+"""Status of a frame that was labelled; any other is the reason why not."""
+# Numbers that are no counts.
+_MEASURED = ('miou', 'latency_ms')
+
+
+class ResultError(ValueError):
+    """A folder does not hold the results of an evaluation; the text is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """
+    The frames of a bag, N of them, in its order.
+
+    :param stamp_ns: int64 [N], in nanoseconds.
+    :param status: :data:`LABELLED` or the reason why a frame was not labelled, N of them.
+    :param miou: float64 [N], NaN where there is no truth or no label.
+    :param true_positive: int64 [N, classes], pixels with a truth; zero where nothing was counted.
+    :param truth_pixels: int64 [N, classes], likewise.
+    :param label_pixels: int64 [N, classes], likewise.
+    :param drivable: int64 [N, 3], true positive, false positive and false negative pixels.
+    :param latency_ms: float64 [N], from capture to label, NaN where it was not measured.
+    """
+
+    stamp_ns: np.ndarray
+    status: tuple[str, ...]
+    miou: np.ndarray
+    true_positive: np.ndarray
+    truth_pixels: np.ndarray
+    label_pixels: np.ndarray
+    drivable: np.ndarray
+    latency_ms: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def take(self, indices: np.ndarray) -> Frames:
+        """Return the frames of these indices, in their order."""
+        return Frames(**{
+            field.name: (
+                tuple(self.status[index] for index in indices) if field.name == 'status'
+                else getattr(self, field.name)[indices])
+            for field in fields(self)})
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Return which frames were labelled, bool [N]."""
+        return np.array([status == LABELLED for status in self.status], bool)
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Return which frames have pixels with label and truth, bool [N]."""
+        return self.truth_pixels.any(axis=1)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Return seconds since the first stamp, float64 [N]; row numbers if stamps jump back."""
+        if (np.diff(self.stamp_ns) < 0).any():
+            return np.arange(len(self), dtype=np.float64)
+        return (self.stamp_ns - self.stamp_ns[:1]) / 1e9
+
+
+@dataclass(frozen=True)
+class Results:
+    """
+    What one evaluation found.
+
+    :param directory: Where it was read from.
+    :param metrics: Content of metrics.json.
+    :param classes: Its class table.
+    :param counts: Its counts.
+    :param frames: Content of frames.jsonl, none where it is missing.
+    :param run: Content of run.json, empty where there is none.
+    """
+
+    directory: Path
+    metrics: dict[str, Any]
+    classes: ClassTable
+    counts: Counts
+    frames: Frames
+    run: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the bag."""
+        return str(self.metrics['source'].get('bag', self.directory.name))
+
+
+def read(directory: str | Path) -> Results:
+    """
+    Read a folder of results.
+
+    :raises ResultError: If a file is missing, damaged or of another format.
+    """
+    directory = Path(directory)
+    if not (directory / METRICS).is_file():
+        raise ResultError(
+            f'{directory}: no metrics.json; expected a folder written by `lmii evaluate bag`')
+    metrics = _json(directory / METRICS, (directory / METRICS).read_text())
+    if not isinstance(metrics, dict) or metrics.get('format') != FORMAT:
+        found = metrics.get('format') if isinstance(metrics, dict) else metrics
+        raise ResultError(f'{directory}: metrics.json of format {found!r}, expected {FORMAT}')
+    for key in ('source', 'operating_point', 'classes', 'frames', 'counts', 'scores'):
+        if not isinstance(metrics.get(key), dict):
+            raise ResultError(f'{directory}: metrics.json has no {key!r}')
+    classes = ClassTable.from_dict(metrics['classes'])
+    try:
+        counts = Counts.from_dict(metrics['counts'])
+    except CountsError as error:
+        raise ResultError(f'{directory / METRICS}: {error}') from error
+    if len(counts.confusion) != len(classes):
+        raise ResultError(
+            f'{directory / METRICS}: counts of {len(counts.confusion)} classes with a table of '
+            f'{len(classes)}')
+    run_file = directory / RUN
+    return Results(
+        directory, metrics, classes, counts, _frames(directory / FRAMES, len(classes)),
+        _json(run_file, run_file.read_text()) if run_file.is_file() else {})
+
+
+def iou(true_positive: np.ndarray, truth: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """
+    Return the intersection over union of pixel counts, NaN where a class is in neither.
+
+    The counts are of any one shape; the last axis is the class.
+    """
+    union = np.asarray(truth + label - true_positive, np.float64)
+    return np.divide(true_positive, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
+def _frames(path: Path, classes: int) -> Frames:
+    widths = {
+        'stamp_ns': 1, 'miou': 1, 'true_positive': classes, 'truth_pixels': classes,
+        'label_pixels': classes, 'drivable': 3, 'latency_ms': 1}
+    # Packed line by line: all lines as Python's objects would be many times as large.
+    columns = {name: array('d' if name in _MEASURED else 'q') for name in widths}
+    status = []
+    for number, line in enumerate(_lines(path), 1):
+        values = _json(f'{path}, line {number}', line)
+        try:
+            status.append(sys.intern(values['status']))
+            for name, width in widths.items():
+                row = values.get(name)
+                row = [row] if width == 1 else row
+                if row in (None, [None]):
+                    row = [np.nan if name in _MEASURED else 0] * width
+                if len(row) != width:
+                    raise ValueError(f'{len(row)} values of {name}, expected {width}')
+                columns[name].extend(row)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise ResultError(
+                f'{path}, line {number}: not a frame of this class table: '
+                f'{type(error).__name__} {error}') from error
+    return Frames(status=tuple(status), **{
+        name: np.array(column).reshape((-1, widths[name]) if widths[name] > 1 else -1)
+        for name, column in columns.items()})
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.is_file():
+        with path.open() as file:
+            yield from file
+
+
+def _json(name: object, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ResultError(f'{name}: not JSON: {error}') from error
