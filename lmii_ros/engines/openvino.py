@@ -9,26 +9,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Sequence
 
-import cv2
 import numpy as np
 import openvino
 import torch
 from torch import nn
 
 from lmii_ros.engines import EngineError
-from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import choose_precision
-from lmii_ros.engines import upsampling
 from lmii_ros.engines.compiled import compiled
-from lmii_ros.networks.deployment import DeployedNetwork
+from lmii_ros.engines.host import CompiledNetwork
+from lmii_ros.engines.host import HostEngine
 from lmii_ros.weights import WeightInfo
 
 MODEL = 'network.xml'
-MAX_COMPILED = 4
-"""Input sizes that are kept compiled in memory, some 100 MB each; the oldest makes room."""
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(HostEngine):
     """
     :class:`lmii_ros.engines.Engine` on OpenVINO's CPU plugin.
 
@@ -57,7 +53,7 @@ class OpenVINOEngine:
     ) -> None:
         if device not in ('auto', 'cpu'):
             raise EngineError(f'engine openvino runs on the cpu, not on {device!r}')
-        self._network = DeployedNetwork(network, info.mean, info.std)
+        super().__init__(network, info)
         self._core = openvino.Core()
         abilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         self.precision = choose_precision(
@@ -71,47 +67,30 @@ class OpenVINOEngine:
             # The default is bf16 on CPUs that have it, without a word.
             'INFERENCE_PRECISION_HINT': 'bf16' if self.precision == 'bf16' else 'f32',
         }
-        self._requests: dict[tuple[int, ...], openvino.InferRequest] = {}
 
-    def segment(
-        self,
-        frames: Sequence[np.ndarray],
-        input_size: tuple[int, int],
-        *,
-        confidence: bool,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """See :meth:`lmii_ros.engines.Engine.segment`."""
-        height, width = input_size
-        request = self._request(len(frames), height, width)
-        images = request.get_input_tensor().data
-        for frame, image in zip(frames, images):
-            cv2.resize(frame, (width, height), dst=image, interpolation=cv2.INTER_LINEAR)
-        request.infer()
-        logits = request.get_output_tensor().data
-        if not np.isfinite(logits).all():
-            raise NonFiniteOutput('the network gave values that are not finite')
-        return upsampling.label(
-            logits, frames[0].shape[:2], align_corners=self._network.align_corners,
-            confidence=confidence)
+    def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
+        sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
+        folder = compiled(
+            self._network, f'openvino-{version("openvino")}-{sizes}',
+            lambda folder: self._export(shapes, folder / MODEL))
+        request = self._core.compile_model(
+            folder / MODEL, 'CPU', self._settings).create_infer_request()
+        # Views of the request's own memory, which keep it alive.
+        output = request.get_output_tensor()
 
-    def _request(self, count: int, height: int, width: int) -> openvino.InferRequest:
-        shape = (count, height, width, 3)
-        if shape not in self._requests:
-            name = f'openvino-{version("openvino")}-{count}x{height}x{width}'
-            folder = compiled(
-                self._network, name, lambda folder: self._export(shape, folder / MODEL))
-            if len(self._requests) == MAX_COMPILED:
-                del self._requests[next(iter(self._requests))]
-            self._requests[shape] = self._core.compile_model(
-                folder / MODEL, 'CPU', self._settings).create_infer_request()
-        return self._requests[shape]
+        def infer() -> np.ndarray:
+            request.infer()
+            return output.data
 
-    def _export(self, shape: tuple[int, ...], path: Path) -> None:
+        return CompiledNetwork(
+            [request.get_input_tensor(index).data for index in range(len(shapes))], infer)
+
+    def _export(self, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
         with warnings.catch_warnings():
             # Of sizes that become constants, as they shall; and of torch's tracing being
             # deprecated, whose result OpenVINO runs faster than that of torch.export.
             warnings.simplefilter('ignore')
             model = openvino.convert_model(
-                self._network, input=list(shape),
-                example_input=torch.zeros(shape, dtype=torch.uint8))
+                self._network, input=[list(shape) for shape in shapes],
+                example_input=tuple(torch.zeros(shape) for shape in shapes))
         openvino.save_model(model, path, compress_to_fp16=False)

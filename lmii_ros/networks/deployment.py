@@ -36,8 +36,8 @@ class DeployedNetwork(nn.Sequential):
     """
     A network with its normalisation in front and its batch normalisation folded away.
 
-    Every engine runs this module or its ONNX export, so all see the same pixels: uint8
-    [N, H, W, 3] in blue, green, red order to logits float [N, num_classes, h, w].
+    This is what defines a network's logits for an image, to all engines: uint8 [N, H, W, 3] in
+    blue, green, red order to float [N, num_classes, h, w].
 
     :param network: Trained network; it is copied, not changed.
     :param mean: As of :class:`Normalization`.
@@ -47,6 +47,29 @@ class DeployedNetwork(nn.Sequential):
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__(Normalization(mean, std), fold_batch_norm(network))
         self.align_corners: bool = network.align_corners
+
+
+class PathNetwork(nn.Module):
+    """
+    The same for engines that normalise and resize outside: each path's own image in, logits out.
+
+    :param network: Trained network; it is copied, not changed.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = fold_batch_norm(network)
+        self.align_corners: bool = network.align_corners
+        self.input_sizes = network.input_sizes
+
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        """
+        Return the logits float [N, num_classes, h, w].
+
+        :param images: float [N, h, w, 3] each, normalised red, green, blue, in the layout of
+            camera pixels and at the size that ``input_sizes`` tells.
+        """
+        return self.network.forward_paths(*(image.permute(0, 3, 1, 2) for image in images))
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

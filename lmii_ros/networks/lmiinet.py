@@ -24,6 +24,8 @@ before the last bilinear resize, which commutes with it.
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -85,6 +87,12 @@ class LMIINet(nn.Module):
         x = self.up3(x, half)
         x = self.norm(x * self.pixel_attention(x))
         return self.classifier(x)
+
+    def input_sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """Return height and width at which its only path sees an image of a size."""
+        return [(size[0], size[1])]
+
+    forward_paths = forward
 
 
 class CombinationCoefficient(nn.Module):
