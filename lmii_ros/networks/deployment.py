@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lmii_ros.networks.blocks import ChannelShuffle
+
 
 class Normalization(nn.Module):
     """
@@ -59,6 +61,11 @@ class PathNetwork(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = fold_batch_norm(network)
+        # In bf16 a matrix multiplication is three times as fast as moving the channels.
+        for module in self.network.modules():
+            for name, child in module.named_children():
+                if isinstance(child, ChannelShuffle):
+                    setattr(module, name, child.as_convolution())
         self.align_corners: bool = network.align_corners
         self.input_sizes = network.input_sizes
 
