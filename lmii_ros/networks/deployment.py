@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from pathlib import Path
 from typing import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -101,3 +104,25 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             del sequential[:]
             sequential.extend(layers)
     return network
+
+
+def export_onnx(
+    network: nn.Module, shapes: Sequence[Sequence[int]], dtype: type, path: Path,
+) -> None:
+    """
+    Write a network as an ONNX file, for inputs of fixed shapes.
+
+    :param network: A :class:`DeployedNetwork` or :class:`PathNetwork`.
+    :param shapes: Shape of each input; they are named ``image`` or ``image0``, ``image1`` and so
+        on, the output ``logits``.
+    :param dtype: NumPy's type of the inputs.
+    """
+    inputs = tuple(torch.from_numpy(np.zeros(shape, dtype)) for shape in shapes)
+    names = [f'image{index}' for index in range(len(inputs))] if len(inputs) > 1 else ['image']
+    with warnings.catch_warnings():
+        # Of sizes that become constants, as they shall; and of this exporter being deprecated: the
+        # newer one needs ten times as long for the same network.
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            network.eval(), inputs, str(path), input_names=names, output_names=['logits'],
+            opset_version=17, dynamo=False)
