@@ -124,8 +124,12 @@ def choose_precision(name: str, info: WeightInfo, supported: Collection[str]) ->
     if name == 'auto':
         return next(
             (precision for precision in reversed(PRECISIONS)
-             if precision in supported
+             if precision in supported and (precision != 'int8' or info.activation_ranges)
              and info.precision_loss.get(precision, 1) <= MAX_PRECISION_LOSS), 'fp32')
+    if name == 'int8' and not info.activation_ranges:
+        raise EngineError(
+            'precision int8 needs a weight file that was calibrated for it; '
+            'lmii export WEIGHTS --int8 --calibrate IMAGES makes one')
     if name not in supported:
         raise EngineError(
             f'no precision {name!r} with this engine on this machine; '

@@ -19,9 +19,12 @@ from lmii_ros.engines import choose_precision
 from lmii_ros.engines.compiled import compiled
 from lmii_ros.engines.host import CompiledNetwork
 from lmii_ros.engines.host import HostEngine
+from lmii_ros.engines.quantization import quantize
 from lmii_ros.weights import WeightInfo
 
 MODEL = 'network.xml'
+_ABILITIES = {'fp32': 'FP32', 'bf16': 'BF16', 'int8': 'INT8'}
+"""OpenVINO's names of what a CPU can do, for our precisions."""
 
 
 class OpenVINOEngine(HostEngine):
@@ -34,7 +37,8 @@ class OpenVINOEngine(HostEngine):
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
     :param device: ``auto`` or ``cpu``.
-    :param precision: ``auto``, ``fp32``, or ``bf16`` on a CPU that computes with it.
+    :param precision: ``auto``, ``fp32``, ``bf16`` on a CPU that computes with it, or ``int8`` with
+        weights that were calibrated for it.
     :param threads: CPU threads, 0 for OpenVINO's choice.
     :raises EngineError: If another device is asked for, or a precision that the CPU has not.
     """
@@ -56,8 +60,14 @@ class OpenVINOEngine(HostEngine):
         super().__init__(network, info)
         self._core = openvino.Core()
         abilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        has_bf16 = 'BF16' in abilities
         self.precision = choose_precision(
-            precision, info, ('fp32', 'bf16') if 'BF16' in abilities else ('fp32',))
+            precision, info,
+            [name for name, ability in _ABILITIES.items() if ability in abilities])
+        if self.precision == 'int8':
+            quantize(self._network.network, info.activation_ranges)
+        # What int8 leaves is computed in bf16 where it can be.
+        rest = 'bf16' if has_bf16 and self.precision != 'fp32' else 'f32'
         self._settings = {
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
@@ -65,13 +75,13 @@ class OpenVINOEngine(HostEngine):
             'ENABLE_CPU_PINNING': False,
             'INFERENCE_NUM_THREADS': threads,
             # The default is bf16 on CPUs that have it, without a word.
-            'INFERENCE_PRECISION_HINT': 'bf16' if self.precision == 'bf16' else 'f32',
+            'INFERENCE_PRECISION_HINT': rest,
         }
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
         folder = compiled(
-            self._network, f'openvino-{version("openvino")}-{sizes}',
+            self._network, f'openvino-{version("openvino")}-{sizes}{"-int8" * (self.precision == "int8")}',
             lambda folder: self._export(shapes, folder / MODEL))
         request = self._core.compile_model(
             folder / MODEL, 'CPU', self._settings).create_infer_request()
