@@ -210,7 +210,7 @@ def test_finite_weights_that_overflow(tmp_path, weight_file):
 
 
 def test_an_unknown_engine(weight_file):
-    with pytest.raises(EngineError, match="no engine 'abacus'; there are: auto, openvino, torch"):
+    with pytest.raises(EngineError, match="no engine 'abacus'; there are: auto, openvino, onnxruntime, torch"):
         Segmenter(weight_file, engine='abacus')
 
 

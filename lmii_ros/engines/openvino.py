@@ -89,7 +89,8 @@ class OpenVINOEngine(HostEngine):
         output = request.get_output_tensor()
 
         def infer() -> np.ndarray:
-            request.infer()
+            # Else it copies the output for its own result.
+            request.infer(share_outputs=True)
             return output.data
 
         return CompiledNetwork(
