@@ -45,6 +45,39 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+class Resize(nn.Module):
+    """
+    OpenCV's bilinear resize of bytes (INTER_LINEAR) on any device, in its integer arithmetic.
+
+    On x86 with OpenCV 5 equal to it when images become smaller; when they become larger, some
+    values in a thousand differ by one.
+
+    :param size: Height and width of the images.
+    :param new_size: Those of the result.
+    """
+
+    def __init__(self, size: tuple[int, int], new_size: tuple[int, int]) -> None:
+        super().__init__()
+        for name, old, new in zip(('rows', 'columns'), size, new_size):
+            position = ((np.arange(new) + 0.5) * (1 / (new / old)) - 0.5).astype(np.float32)
+            before = np.floor(position)
+            weight = np.where((before < 0) | (before >= old - 1), 0, position - before)
+            before = before.clip(0, old - 1).astype(np.int64)
+            shares = np.rint(np.stack([1 - weight, weight]) * 2048).astype(np.int32)
+            self.register_buffer(name, torch.from_numpy(
+                np.stack([before, np.minimum(before + 1, old - 1)])))
+            self.register_buffer(f'{name}_shares', torch.from_numpy(shares))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return uint8 [N, H, W, 3] resized, as int32."""
+        images = images.int()
+        left, right = self.columns_shares[:, :, None]
+        wide = images[:, :, self.columns[0]] * left + images[:, :, self.columns[1]] * right >> 4
+        upper, lower = self.rows_shares[:, :, None, None]
+        return ((wide[:, self.rows[0]] * upper >> 16) + (wide[:, self.rows[1]] * lower >> 16)
+                + 2) >> 2
+
+
 class FramePath(nn.Module):
     """
     From camera pixels to labels, all on one device.
@@ -63,25 +96,20 @@ class FramePath(nn.Module):
     def forward(
         self,
         images: torch.Tensor,
-        input_size: tuple[int, int],
+        resize: Resize | None,
         frame_size: tuple[int, int],
         confidence: bool,
     ) -> tuple[torch.Tensor, ...]:
         """
         Return whether all logits are finite, labels, and their confidence if asked for.
 
-        :param images: uint8 [N, H, W, 3], blue, green, red. If they do not have the input size
-            they are resized to it, each value at most one step from that of OpenCV, which
-            computes with 11 bits.
-        :param input_size: Height and width at which the network sees them.
+        :param images: uint8 [N, H, W, 3], blue, green, red.
+        :param resize: To the size at which the network sees them, if they do not have it.
         :param frame_size: Height and width of the labels.
         :return: bool [], uint8 [N, H, W], uint8 [N, H, W].
         """
-        if images.shape[1:3] != input_size:
-            pixels = F.interpolate(
-                images.permute(0, 3, 1, 2).float(), input_size, mode='bilinear',
-                align_corners=False)
-            images = pixels.round_().permute(0, 2, 3, 1)
+        if resize is not None:
+            images = resize(images)
         logits = self.network(self.normalization(images).to(self._dtype)).float()
         finite = torch.isfinite(logits).all()
         logits = F.interpolate(
@@ -103,8 +131,8 @@ class CapturedFramePath:
 
     :param path: On the device.
     :param shape: Of the frames: [N, H, W, 3].
-    :param input_size: As of :meth:`FramePath.forward`.
-    :param confidence: The same.
+    :param input_size: Height and width at which the network sees them.
+    :param confidence: Whether to compute the confidence too.
     :param device: The CUDA device.
     """
 
@@ -121,7 +149,11 @@ class CapturedFramePath:
         self._frames = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._stream = torch.cuda.Stream(device)
         self._graph = torch.cuda.CUDAGraph()
-        arguments = self._frames, input_size, shape[1:3], confidence
+        # The graph reads its buffers, so it has to stay.
+        self._resize = None
+        if shape[1:3] != input_size:
+            self._resize = Resize(shape[1:3], input_size).to(device)
+        arguments = self._frames, self._resize, shape[1:3], confidence
         self._stream.wait_stream(torch.cuda.current_stream(device))
         # TF32 would round fp32 to 10 bits.
         with torch.cuda.device(device), torch.backends.cudnn.flags(
@@ -206,7 +238,7 @@ class TorchEngine:
                 cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
                 for frame in frames])
             results = self._path(
-                torch.from_numpy(images), input_size, frames[0].shape[:2], confidence)
+                torch.from_numpy(images), None, frames[0].shape[:2], confidence)
         else:
             results = self._capture((len(frames), *frames[0].shape), input_size, confidence)(frames)
         finite, labels, *certainty = results
