@@ -79,12 +79,7 @@ class OpenVINOEngine(HostEngine):
         }
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
-        sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
-        folder = compiled(
-            self._network, f'openvino-{version("openvino")}-{sizes}{"-int8" * (self.precision == "int8")}',
-            lambda folder: self._export(shapes, folder / MODEL))
-        request = self._core.compile_model(
-            folder / MODEL, 'CPU', self._settings).create_infer_request()
+        request = self._request(shapes)
         # Views of the request's own memory, which keep it alive.
         output = request.get_output_tensor()
 
@@ -95,6 +90,16 @@ class OpenVINOEngine(HostEngine):
 
         return CompiledNetwork(
             [request.get_input_tensor(index).data for index in range(len(shapes))], infer)
+
+    def _request(self, shapes: Sequence[tuple[int, ...]]) -> openvino.InferRequest:
+        name = f'openvino-{version("openvino")}-' + '-'.join(
+            'x'.join(map(str, shape[:3])) for shape in shapes)
+        if self.precision == 'int8':
+            name += '-int8'
+        folder = compiled(
+            self._network, name, lambda folder: self._export(shapes, folder / MODEL))
+        return self._core.compile_model(
+            folder / MODEL, 'CPU', self._settings).create_infer_request()
 
     def _export(self, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
         with warnings.catch_warnings():
