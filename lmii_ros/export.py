@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterable
@@ -61,7 +62,10 @@ def to_onnx(weight_file: str | Path, input_size: tuple[int, int], path: Path) ->
     :param weight_file: Path or name of a weight file.
     :param input_size: Height and width of the image.
     :param path: Target; an existing file is replaced.
+    :raises ExportError: If the package onnx is not installed.
     """
+    if not importlib.util.find_spec('onnx'):
+        raise ExportError('the package onnx is not installed; pip install onnx')
     info, network = weights.load(weights.find(weight_file))
     export_onnx(
         DeployedNetwork(network, info.mean, info.std), [(1, *input_size, 3)], np.uint8, path)

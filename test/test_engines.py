@@ -244,11 +244,11 @@ def test_unknown_engines_are_refused():
 
 
 @pytest.mark.parametrize('machine, installed, expected', [
-    ('x86_64', ('openvino', 'onnxruntime', 'numba'), 'openvino'),
-    ('aarch64', ('openvino', 'onnxruntime', 'numba'), 'onnxruntime'),
+    ('x86_64', ('openvino', 'onnxruntime', 'onnx', 'numba'), 'openvino'),
+    ('aarch64', ('openvino', 'onnxruntime', 'onnx', 'numba'), 'onnxruntime'),
     ('aarch64', ('openvino', 'numba'), 'openvino'),
-    ('x86_64', ('onnxruntime', 'numba'), 'onnxruntime'),
-    ('x86_64', ('openvino', 'onnxruntime'), 'torch')])
+    ('x86_64', ('onnxruntime', 'onnx', 'numba'), 'onnxruntime'),
+    ('x86_64', ('openvino', 'onnxruntime', 'onnx'), 'torch')])
 def test_auto_takes_the_fastest_that_is_installed(monkeypatch, machine, installed, expected):
     monkeypatch.setattr(platform, 'machine', lambda: machine)
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name in installed or None)
@@ -258,11 +258,12 @@ def test_auto_takes_the_fastest_that_is_installed(monkeypatch, machine, installe
     assert engines.choose('auto', 'cuda')[0] == 'torch'
 
 
-@pytest.mark.parametrize('name', ['openvino', 'onnxruntime'])
-def test_an_engine_that_is_not_installed_names_its_packages(monkeypatch, name):
+@pytest.mark.parametrize('name, packages', [
+    ('openvino', 'openvino numba'), ('onnxruntime', 'onnxruntime onnx numba')])
+def test_an_engine_that_is_not_installed_names_its_packages(monkeypatch, name, packages):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda module: None)
     with pytest.raises(
-            EngineError, match=f'engine {name} is not installed; pip install {name} numba'):
+            EngineError, match=f'engine {name} is not installed; pip install {packages}'):
         engines.choose(name, 'auto')
 
 

@@ -72,7 +72,7 @@ class Engine(Protocol):
 
 PACKAGES = {
     'openvino': ('openvino', 'numba'),
-    'onnxruntime': ('onnxruntime', 'numba'),
+    'onnxruntime': ('onnxruntime', 'onnx', 'numba'),
     'torch': ('torch',),
 }
 """The engines by name, with the packages of PyPI that each imports under the same name."""

@@ -240,7 +240,8 @@ class TorchEngine:
             results = self._path(
                 torch.from_numpy(images), None, frames[0].shape[:2], confidence)
         else:
-            results = self._capture((len(frames), *frames[0].shape), input_size, confidence)(frames)
+            run = self._capture((len(frames), *frames[0].shape), input_size, confidence)
+            results = run(frames)
         finite, labels, *certainty = results
         if not finite:
             raise NonFiniteOutput('the network gave values that are not finite')
