@@ -47,7 +47,7 @@ def overlay(
     """
     colors = palette.copy()
     colors[_DRIVABLE] = DRIVABLE_COLOR
-    shown = cv2.max(labels, cv2.bitwise_and(drivable, _DRIVABLE))
+    shown = np.maximum(labels, drivable & np.uint8(_DRIVABLE))
     return cv2.addWeighted(
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), 1 - opacity, colorize(shown, colors), opacity, 0)
 
