@@ -154,7 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         help='at which the network sees the frames (that of its training)')
     node.add_argument('--engine', default='auto', help='an engine or auto (%(default)s)')
     node.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
-    node.add_argument('--precision', default='auto', help='auto, fp32, fp16, bf16, int8 (%(default)s)')
+    node.add_argument(
+        '--precision', default='auto', help='auto, fp32, fp16, bf16, int8 (%(default)s)')
     node.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
     node.add_argument(
         '--naive', action='store_true', help='the node of the tutorials too, in turns')
@@ -227,7 +228,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_operating_point(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
     parser.add_argument('--engine', default='auto', help='an engine or auto (%(default)s)')
-    parser.add_argument('--precision', default='auto', help='auto, fp32, fp16, bf16, int8 (%(default)s)')
+    parser.add_argument(
+        '--precision', default='auto', help='auto, fp32, fp16, bf16, int8 (%(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     parser.add_argument(
         '--input-height', type=int, default=0,
