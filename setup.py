@@ -45,6 +45,12 @@ setup(
         ],
         # Reports of evaluations, curves of trainings.
         'report': REPORT,
+        # The fastest engine on arm64 CPUs; onnxruntime-gpu instead for CUDA and TensorRT.
+        'onnxruntime': [
+            'numba',
+            'onnx',
+            'onnxruntime>=1.17',
+        ],
         'test': [
             *REPORT,
             'catkin-pkg',

@@ -55,16 +55,16 @@ def generate_launch_description() -> LaunchDescription:
             'params_file.'),
         DeclareLaunchArgument(
             'engine', default_value='',
-            description='What runs the network, auto, openvino or torch; empty for that of '
-            'params_file.'),
+            description='What runs the network, auto, openvino, onnxruntime or torch; empty for '
+            'that of params_file.'),
         DeclareLaunchArgument(
             'device', default_value='',
             description='Where it runs, auto, cpu, cuda or cuda:N; empty for that of '
             'params_file.'),
         DeclareLaunchArgument(
             'precision', default_value='',
-            description='Precision of the arithmetic, auto, fp32 or bf16; empty for that of '
-            'params_file.'),
+            description='Precision of the arithmetic, auto, fp32, fp16, bf16 or int8; empty for '
+            'that of params_file.'),
         DeclareLaunchArgument(
             'input_height', default_value='',
             description='Height in pixels at which the network sees a frame, 0 for that of its '

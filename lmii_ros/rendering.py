@@ -47,7 +47,7 @@ def overlay(
     """
     colors = palette.copy()
     colors[_DRIVABLE] = DRIVABLE_COLOR
-    shown = np.where(drivable, np.uint8(_DRIVABLE), labels)
+    shown = np.maximum(labels, drivable & np.uint8(_DRIVABLE))
     return cv2.addWeighted(
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), 1 - opacity, colorize(shown, colors), opacity, 0)
 

@@ -22,7 +22,7 @@ STRIDE = 16
 @dataclass(frozen=True)
 class Segmentation:
     """
-    What was seen in one frame.
+    What was seen in one frame; valid until the segmenter's call after the next.
 
     :param labels: uint8 [H, W], class index at the frame's size, UNKNOWN below the minimum
         confidence.
@@ -68,6 +68,7 @@ class Segmenter:
         self.engine = engines.create(
             name, network, self.info, device=device, precision=precision, threads=threads)
         self.input_height = input_height
+        self._below = np.empty(0, bool)
 
     def input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         """
@@ -116,7 +117,10 @@ class Segmenter:
                 f'out of memory on {self.engine.device} at input size {height}x{width}'
             ) from error
         if min_confidence > 0:
-            labels[certainty < 255 * min_confidence] = UNKNOWN
+            if self._below.shape != certainty.shape:
+                self._below = np.empty(certainty.shape, bool)
+            np.less(certainty, 255 * min_confidence, out=self._below)
+            np.copyto(labels, UNKNOWN, where=self._below)
         if not confidence:
             return [Segmentation(image, None) for image in labels]
         return [Segmentation(*pair) for pair in zip(labels, certainty)]

@@ -52,6 +52,8 @@ class WeightInfo:
     :param recipe: The training recipe, as read from its file.
     :param miou: Measured mIoU (0..1) by input height, on data not trained on; empty if unknown.
     :param precision_loss: Loss of mIoU (0..1) against fp32 by precision, measured on that data.
+    :param activation_ranges: Lowest and highest value at the input of each convolution that int8
+        rounds, by its name in the network with folded batch normalisation; empty if not recorded.
     :param license: Terms, and what the data's licence says.
     """
 
@@ -65,6 +67,7 @@ class WeightInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     miou: dict[int, float] = field(default_factory=dict)
     precision_loss: dict[str, float] = field(default_factory=dict)
+    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     license: str = ''
 
     def to_json(self) -> str:
@@ -103,6 +106,10 @@ class WeightInfo:
                 precision_loss={
                     str(key): float(value)
                     for key, value in values['precision_loss'].items()},
+                activation_ranges={
+                    str(name): _range(*limits)
+                    # Files from before int8 have none.
+                    for name, limits in values.get('activation_ranges', {}).items()},
                 license=str(values['license']),
             )
         except KeyError as error:
@@ -115,6 +122,12 @@ class WeightInfo:
             if isinstance(error, WeightError):
                 raise
             raise WeightError(f'malformed metadata ({error})') from error
+
+
+def _range(low: float, high: float) -> tuple[float, float]:
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise WeightError(f'activation range {low} to {high}, expected two ascending numbers')
+    return float(low), float(high)
 
 
 def save(path: Path, info: WeightInfo, network: nn.Module) -> None:

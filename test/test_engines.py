@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +20,23 @@ from torch.nn import functional as F
 
 from lmii_ros import engines
 from lmii_ros import networks
+from lmii_ros import weights
 from lmii_ros.classes import CAMVID
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import compiled
-from lmii_ros.engines.torch import TorchEngine
+from lmii_ros.engines.torch import FramePath
+from lmii_ros.engines.torch import Resize
+from lmii_ros.networks.deployment import DeployedNetwork
+from lmii_ros.simulation import PinholeCamera
+from lmii_ros.simulation import RoadScene
 from lmii_ros.weights import WeightInfo
 
-INSTALLED = all(importlib.util.find_spec(module) for module in ('openvino', 'numba'))
-needs_openvino = pytest.mark.skipif(not INSTALLED, reason='openvino or numba is not installed')
+FAST = [
+    name for name in ('openvino', 'onnxruntime')
+    if all(importlib.util.find_spec(module) for module in engines.PACKAGES[name])]
+needs_openvino = pytest.mark.skipif(
+    'openvino' not in FAST, reason='openvino or numba is not installed')
 
 SMALL = {'depths': (1, 1, 1, 2, 2), 'widths': (8, 8, 16, 16, 16), 'ratios': (0.75, 0.25)}
 INFO = WeightInfo(
@@ -51,82 +61,146 @@ def picture(height, width, seed=0):
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def openvino_engine(info=INFO, net=None, **options):
-    from lmii_ros.engines.openvino import OpenVINOEngine
-    return OpenVINOEngine(net or network(), info, **options)
+def engine(name='openvino', net=None, info=INFO, **options):
+    return engines.create(name, net or network(), info, device='cpu', **options)
 
 
-def label(engine, input_size=(64, 96)):
-    return engine.segment([picture(64, 96)], input_size, confidence=False)[0]
+def label(labeller, input_size=(64, 96)):
+    return labeller.segment([picture(64, 96)], input_size, confidence=False)[0].copy()
 
 
-@needs_openvino
+@pytest.mark.parametrize('name', FAST)
 @pytest.mark.parametrize('frame_size, input_size', [
-    ((64, 96), (64, 96)), ((90, 121), (64, 80)), ((48, 64), (67, 93))])
-def test_openvino_gives_the_labels_of_torch(frame_size, input_size):
+    ((64, 96), (64, 96)), ((90, 121), (64, 80)), ((48, 64), (67, 93)), ((1, 1), (16, 16))])
+def test_engines_give_the_labels_of_torch(name, frame_size, input_size):
     frames = [picture(*frame_size, seed) for seed in range(2)]
-    expected, certainty = TorchEngine(network(), INFO, device='cpu').segment(
-        frames, input_size, confidence=True)
-    labels, ours = openvino_engine(precision='fp32').segment(frames, input_size, confidence=True)
+    expected, certainty = engine('torch').segment(frames, input_size, confidence=True)
+    ours = engine(name, precision='fp32')
+    labels, their_certainty = ours.segment(frames, input_size, confidence=True)
+    quick, nothing = ours.segment(frames, input_size, confidence=False)
     assert labels.shape == (2, *frame_size) and labels.dtype == np.uint8
-    assert len(np.unique(expected)) > 1
-    assert (labels == expected).mean() > 0.999
+    assert (labels == expected).mean() > 0.9999
+    np.testing.assert_array_equal(quick, labels)
+    assert nothing is None
+    assert np.abs(their_certainty.astype(int) - certainty).max() <= 1
+
+
+@pytest.mark.parametrize('name', FAST)
+@pytest.mark.parametrize('shipped', ['lpsnet_s_camvid', 'lmiinet_camvid'])
+def test_engines_give_the_labels_of_torch_with_shipped_weights(name, shipped):
+    info, net = weights.load(weights.find(shipped))
+    frame = RoadScene(camera=PinholeCamera.from_fov(317, 239)).render(1.0).image
+    expected, certainty = engine('torch', net, info).segment([frame], (180, 240), confidence=True)
+    assert len(np.unique(expected)) > 4
+    labels, ours = engine(name, net, info, precision='fp32').segment(
+        [frame], (180, 240), confidence=True)
+    assert (labels == expected).mean() > 0.99995
     assert np.abs(ours.astype(int) - certainty).max() <= 1
 
 
-@needs_openvino
-def test_openvino_runs_lmiinet():
-    info = replace(INFO, network='lmiinet', arguments={})
-    net = network('lmiinet', {})
-    frame = picture(45, 61)
-    expected, _ = TorchEngine(net, info, device='cpu').segment([frame], (45, 61), confidence=False)
-    labels, _ = openvino_engine(info, net, precision='fp32').segment(
-        [frame], (45, 61), confidence=False)
-    assert (labels == expected).mean() > 0.999
+@pytest.mark.parametrize('name', FAST)
+def test_frames_take_no_memory_that_grows_with_them(name):
+    labeller = engine(name, precision='fp32')
+    frame = picture(720, 960)
+    for confidence in (False, True):
+        for _ in range(3):
+            labeller.segment([frame], (240, 320), confidence=confidence)
+        # This sees what NumPy and numba allocate: here a few rows of values.
+        tracemalloc.start()
+        for _ in range(3):
+            labeller.segment([frame], (240, 320), confidence=confidence)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < frame.nbytes / 10
 
 
-@needs_openvino
-def test_openvino_tells_output_that_is_not_finite():
+@pytest.mark.parametrize('name', FAST)
+def test_labels_stay_until_the_call_after_the_next(name):
+    labeller = engine(name)
+    first, _ = labeller.segment([picture(64, 96)], (64, 96), confidence=False)
+    before = first.copy()
+    second, _ = labeller.segment([picture(64, 96, 1)], (64, 96), confidence=False)
+    assert (second != before).any()
+    np.testing.assert_array_equal(first, before)
+
+
+@pytest.mark.parametrize('size', [(64, 96), (120, 130)])
+def test_the_frame_path_of_the_device_gives_the_labels_of_the_host(size):
+    frames = [picture(90, 121, seed) for seed in range(2)]
+    expected, certainty = engine('torch').segment(frames, size, confidence=True)
+    path = FramePath(DeployedNetwork(network(), INFO.mean, INFO.std), torch.float32)
+    with torch.inference_mode():
+        finite, labels, ours = path(
+            torch.from_numpy(np.stack(frames)), Resize((90, 121), size), (90, 121), True)
+    assert finite
+    assert labels.dtype == ours.dtype == torch.uint8
+    assert (labels.numpy() == expected).mean() > 0.999
+    assert np.abs(ours.numpy().astype(int) - certainty).max() <= 1
+
+
+@pytest.mark.parametrize('size, new_size', [
+    ((90, 121), (64, 96)), ((48, 64), (67, 93)), ((48, 64), (24, 32)), ((1, 1), (3, 4)),
+    ((3, 4), (1, 1)), ((72, 128), (51, 91))])
+def test_resizing_on_the_device_is_that_of_opencv(size, new_size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    ours = Resize(size, new_size)(torch.from_numpy(image)[None])[0].numpy()
+    difference = ours - cv2.resize(image, new_size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.01
+
+
+@pytest.mark.parametrize('shipped', ['lpsnet_s_camvid', 'lmiinet_camvid'])
+def test_half_precision_changes_little(shipped):
+    info, net = weights.load(weights.find(shipped))
+    frame = [RoadScene(camera=PinholeCamera.from_fov(317, 239)).render(1.0).image]
+    exact, _ = engine('torch', net, info).segment(frame, (180, 240), confidence=False)
+    half = engine('torch', net, info, precision='fp16')
+    assert half.precision == 'fp16'
+    assert (half.segment(frame, (180, 240), confidence=False)[0] == exact).mean() > 0.998
+
+
+@pytest.mark.parametrize('name', FAST)
+def test_output_that_is_not_finite_is_told(name):
     net = network()
     with torch.no_grad():
         net.classifier.bias[:] = torch.inf
     with pytest.raises(NonFiniteOutput):
-        openvino_engine(net=net).segment([picture(64, 96)], (64, 96), confidence=False)
+        engine(name, net).segment([picture(64, 96)], (64, 96), confidence=False)
 
 
 @needs_openvino
 def test_the_second_start_finds_the_compiled_network(cache):
-    label(openvino_engine())
+    label(engine())
     folder, = cache.iterdir()
     written = (folder / 'network.xml').stat().st_mtime_ns
-    label(openvino_engine())
+    label(engine())
     assert (folder / 'network.xml').stat().st_mtime_ns == written
     other = network()
     with torch.no_grad():
         other.classifier.bias += 1
-    label(openvino_engine(net=other))
-    label(openvino_engine(), (64, 64))
+    label(engine(net=other))
+    label(engine(), (64, 64))
     assert len(list(cache.iterdir())) == 3
 
 
 @needs_openvino
 def test_many_sizes_fill_neither_memory_nor_disk(cache, monkeypatch):
-    from lmii_ros.engines.openvino import MAX_COMPILED
+    from lmii_ros.engines.host import MAX_COMPILED
     monkeypatch.setattr(compiled, 'MAX_KEPT', 6)
-    engine = openvino_engine()
-    first = label(engine)
+    labeller = engine()
+    first = label(labeller)
     for height in range(32, 32 + 8 * 16, 16):
-        label(engine, (height, 32))
-    assert len(engine._requests) == MAX_COMPILED
+        label(labeller, (height, 32))
+    assert len(labeller._sizes) == MAX_COMPILED
     assert len(list(cache.iterdir())) == 6
-    np.testing.assert_array_equal(label(engine), first)
+    np.testing.assert_array_equal(label(labeller), first)
 
 
 @needs_openvino
 def test_nodes_that_start_at_once_share_a_compiled_network(cache):
     program = (
-        'from test_engines import label, openvino_engine\n'
-        'label(openvino_engine())\n'
+        'from test_engines import engine, label\n'
+        'label(engine())\n'
         'print("done")\n')
     processes = [
         subprocess.Popen(
@@ -146,10 +220,9 @@ def test_labels_from_coarse_logits_are_those_of_resized_ones(coarse, fine, align
     from lmii_ros.engines import upsampling
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(2, 11, *coarse)).astype(np.float32) * 4
-    labels, certainty = upsampling.label(
-        logits, fine, align_corners=align_corners, confidence=True)
-    quick, nothing = upsampling.label(
-        logits, fine, align_corners=align_corners, confidence=False)
+    upsampler = upsampling.Upsampler(align_corners)
+    labels, certainty = upsampler.label(logits, fine, confidence=True)
+    quick, nothing = upsampler.label(logits, fine, confidence=False)
     resized = F.interpolate(
         torch.from_numpy(logits), fine, mode='bilinear', align_corners=align_corners)
     # Where two classes are as good as equal, rounding decides.
@@ -165,15 +238,33 @@ def test_labels_from_coarse_logits_are_those_of_resized_ones(coarse, fine, align
 
 
 def test_unknown_engines_are_refused():
-    with pytest.raises(EngineError, match="no engine 'caffe'; there are: auto, openvino, torch"):
+    with pytest.raises(
+            EngineError, match="no engine 'caffe'; there are: auto, openvino, onnxruntime, torch"):
         engines.choose('caffe', 'auto')
 
 
-def test_auto_takes_the_fastest_for_the_device():
-    assert engines.choose('auto', 'cuda')[0] == 'torch'
+@pytest.mark.parametrize('machine, installed, expected', [
+    ('x86_64', ('openvino', 'onnxruntime', 'onnx', 'numba'), 'openvino'),
+    ('aarch64', ('openvino', 'onnxruntime', 'onnx', 'numba'), 'onnxruntime'),
+    ('aarch64', ('openvino', 'numba'), 'openvino'),
+    ('x86_64', ('onnxruntime', 'onnx', 'numba'), 'onnxruntime'),
+    ('x86_64', ('openvino', 'onnxruntime', 'onnx'), 'torch')])
+def test_auto_takes_the_fastest_that_is_installed(monkeypatch, machine, installed, expected):
+    monkeypatch.setattr(platform, 'machine', lambda: machine)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name in installed or None)
     name, why = engines.choose('auto', 'cpu')
-    assert name == ('openvino' if INSTALLED else 'torch')
+    assert name == expected
     assert 'CPU' in why
+    assert engines.choose('auto', 'cuda')[0] == 'torch'
+
+
+@pytest.mark.parametrize('name, packages', [
+    ('openvino', 'openvino numba'), ('onnxruntime', 'onnxruntime onnx numba')])
+def test_an_engine_that_is_not_installed_names_its_packages(monkeypatch, name, packages):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda module: None)
+    with pytest.raises(
+            EngineError, match=f'engine {name} is not installed; pip install {packages}'):
+        engines.choose(name, 'auto')
 
 
 @pytest.mark.parametrize('loss, expected', [
@@ -186,12 +277,30 @@ def test_auto_takes_a_lower_precision_only_where_its_loss_is_known_and_small(los
     assert engines.choose_precision('auto', info, ('fp32',)) == 'fp32'
 
 
+def test_auto_takes_int8_only_with_calibrated_weights():
+    info = replace(INFO, precision_loss={'int8': 0.0, 'bf16': 0.0})
+    assert engines.choose_precision('auto', info, ('fp32', 'bf16', 'int8')) == 'bf16'
+    info = replace(info, activation_ranges={'x': (0.0, 1.0)})
+    assert engines.choose_precision('auto', info, ('fp32', 'bf16', 'int8')) == 'int8'
+
+
 def test_a_precision_that_is_not_there_is_refused():
-    with pytest.raises(EngineError, match="no precision 'bf16' .* there are: auto, fp32"):
-        TorchEngine(network(), INFO, device='cpu', precision='bf16')
+    with pytest.raises(EngineError, match="no precision 'bf16' .* there are: auto, fp16, fp32"):
+        engine('torch', precision='bf16')
+    with pytest.raises(EngineError, match='int8 needs a weight file that was calibrated'):
+        engine('torch', precision='int8')
 
 
 @needs_openvino
 def test_openvino_does_not_run_on_cuda():
     with pytest.raises(EngineError, match="openvino runs on the cpu, not on 'cuda'"):
-        openvino_engine(device='cuda')
+        engines.create('openvino', network(), INFO, device='cuda')
+
+
+@pytest.mark.skipif('onnxruntime' not in FAST, reason='onnxruntime or numba is not installed')
+@pytest.mark.parametrize('device, message', [
+    ('cuda', 'this onnxruntime runs on the cpu only'), ('cuda:1', 'pip install onnxruntime-gpu'),
+    ('tpu', "no device 'tpu'; expected auto"), ('cuda:x', "no device 'cuda:x'")])
+def test_devices_that_onnxruntime_has_not(device, message):
+    with pytest.raises(EngineError, match=message):
+        engines.create('onnxruntime', network(), INFO, device=device)

@@ -210,7 +210,8 @@ def test_finite_weights_that_overflow(tmp_path, weight_file):
 
 
 def test_an_unknown_engine(weight_file):
-    with pytest.raises(EngineError, match="no engine 'abacus'; there are: auto, openvino, torch"):
+    expected = "no engine 'abacus'; there are: auto, openvino, onnxruntime, torch"
+    with pytest.raises(EngineError, match=expected):
         Segmenter(weight_file, engine='abacus')
 
 

@@ -152,7 +152,9 @@ def test_metadata_that_is_no_document(path, network, text):
     assert 'malformed metadata' in refusal(path)
 
 
-@pytest.mark.parametrize('key', sorted(json.loads(INFO.to_json())))
+@pytest.mark.parametrize('key', sorted(
+    # Which files from before int8 do not have.
+    json.loads(INFO.to_json()).keys() - {'activation_ranges'}))
 def test_metadata_without_a_key(path, network, key):
     values = json.loads(INFO.to_json())
     del values[key]

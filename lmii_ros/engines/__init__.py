@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from typing import Collection
 from typing import Protocol
 from typing import Sequence
@@ -62,17 +63,23 @@ class Engine(Protocol):
         :param input_size: Height and width at which the network sees them.
         :param confidence: Whether to compute the confidence too.
         :return: Labels uint8 [N, H, W]; confidence (softmax of the label's class, 0..255) uint8
-            [N, H, W] or None. Valid until the next call.
+            [N, H, W] or None. Valid until the call after the next, so that one frame's labels may
+            be published while the next frame is in the network.
         :raises NonFiniteOutput: If the network's output is not finite.
         :raises Exception: Of the engine's library, such as one that :func:`is_out_of_memory`.
         """
 
 
-ENGINES = ('openvino', 'torch')
-"""Names of the engines, on a CPU the preferred one first."""
+PACKAGES = {
+    'openvino': ('openvino', 'numba'),
+    'onnxruntime': ('onnxruntime', 'onnx', 'numba'),
+    'torch': ('torch',),
+}
+"""The engines by name, with the packages of PyPI that each imports under the same name."""
+ENGINES = tuple(PACKAGES)
+"""Names of the engines."""
 
-
-PRECISIONS = ('fp32', 'bf16')
+PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 MAX_PRECISION_LOSS = 0.002
 """Loss of mIoU up to which ``auto`` takes a lower precision: 0.2 points."""
 
@@ -87,17 +94,22 @@ def choose(name: str, device: str) -> tuple[str, str]:
     """
     if name not in ('auto', *ENGINES):
         raise EngineError(f'no engine {name!r}; there are: auto, {", ".join(ENGINES)}')
-    if name == 'openvino' and not _openvino_is_installed():
-        raise EngineError('engine openvino is not installed; pip install openvino numba')
     if name != 'auto':
+        if not _is_installed(name):
+            raise EngineError(
+                f'engine {name} is not installed; pip install {" ".join(PACKAGES[name])}')
         return name, 'as asked for'
     # Here, since torch takes seconds to import, which who only wants the errors should not wait.
     from torch import cuda
     if device not in ('auto', 'cpu') or (device == 'auto' and cuda.is_available()):
         return 'torch', 'the fastest on CUDA'
-    if _openvino_is_installed():
-        return 'openvino', 'the fastest on a CPU; no CUDA device is used'
-    return 'torch', 'pip install openvino numba for a faster one on a CPU'
+    machine = platform.machine()
+    preferred = 'openvino' if machine in ('x86_64', 'AMD64') else 'onnxruntime'
+    for engine in (preferred, 'openvino', 'onnxruntime'):
+        if _is_installed(engine):
+            return engine, (
+                f'the fastest installed for a CPU ({machine}); no CUDA device is used')
+    return 'torch', f'pip install {" ".join(PACKAGES[preferred])} for a faster one on a CPU'
 
 
 def choose_precision(name: str, info: WeightInfo, supported: Collection[str]) -> str:
@@ -112,8 +124,12 @@ def choose_precision(name: str, info: WeightInfo, supported: Collection[str]) ->
     if name == 'auto':
         return next(
             (precision for precision in reversed(PRECISIONS)
-             if precision in supported
+             if precision in supported and (precision != 'int8' or info.activation_ranges)
              and info.precision_loss.get(precision, 1) <= MAX_PRECISION_LOSS), 'fp32')
+    if name == 'int8' and not info.activation_ranges:
+        raise EngineError(
+            'precision int8 needs a weight file that was calibrated for it; '
+            'lmii export WEIGHTS --int8 --calibrate IMAGES makes one')
     if name not in supported:
         raise EngineError(
             f'no precision {name!r} with this engine on this machine; '
@@ -144,11 +160,13 @@ def create(
     # Here, since an engine that is not installed cannot be imported.
     if name == 'openvino':
         from lmii_ros.engines.openvino import OpenVINOEngine as NamedEngine
+    elif name == 'onnxruntime':
+        from lmii_ros.engines.onnxruntime import OnnxRuntimeEngine as NamedEngine
     else:
         from lmii_ros.engines.torch import TorchEngine as NamedEngine
     return NamedEngine(
         network, info, device=device, precision=precision, threads=threads)
 
 
-def _openvino_is_installed() -> bool:
-    return all(importlib.util.find_spec(module) for module in ('openvino', 'numba'))
+def _is_installed(engine: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in PACKAGES[engine])

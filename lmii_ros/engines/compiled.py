@@ -11,14 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import Callable
 
+from torch import nn
+
 from lmii_ros import networks
-from lmii_ros.networks.deployment import DeployedNetwork
 
 MAX_KEPT = 32
 """Compiled networks on disk, some 10 MB each; the one unused for longest makes room."""
 
 
-def compiled(network: DeployedNetwork, what: str, build: Callable[[Path], None]) -> Path:
+def compiled(network: nn.Module, what: str, build: Callable[[Path], None]) -> Path:
     """
     Return the folder of a compiled network, which is built if it is not there.
 
@@ -58,7 +59,7 @@ def _last_use(folder: Path) -> float:
         return 0.0
 
 
-def _digest(network: DeployedNetwork) -> str:
+def _digest(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())

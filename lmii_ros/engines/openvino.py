@@ -9,26 +9,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Sequence
 
-import cv2
 import numpy as np
 import openvino
 import torch
 from torch import nn
 
 from lmii_ros.engines import EngineError
-from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import choose_precision
-from lmii_ros.engines import upsampling
 from lmii_ros.engines.compiled import compiled
-from lmii_ros.networks.deployment import DeployedNetwork
+from lmii_ros.engines.host import CompiledNetwork
+from lmii_ros.engines.host import HostEngine
+from lmii_ros.engines.quantization import quantize
 from lmii_ros.weights import WeightInfo
 
 MODEL = 'network.xml'
-MAX_COMPILED = 4
-"""Input sizes that are kept compiled in memory, some 100 MB each; the oldest makes room."""
+_ABILITIES = {'fp32': 'FP32', 'bf16': 'BF16', 'int8': 'INT8'}
+"""OpenVINO's names of what a CPU can do, for our precisions."""
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(HostEngine):
     """
     :class:`lmii_ros.engines.Engine` on OpenVINO's CPU plugin.
 
@@ -38,7 +37,8 @@ class OpenVINOEngine:
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
     :param device: ``auto`` or ``cpu``.
-    :param precision: ``auto``, ``fp32``, or ``bf16`` on a CPU that computes with it.
+    :param precision: ``auto``, ``fp32``, ``bf16`` on a CPU that computes with it, or ``int8`` with
+        weights that were calibrated for it.
     :param threads: CPU threads, 0 for OpenVINO's choice.
     :raises EngineError: If another device is asked for, or a precision that the CPU has not.
     """
@@ -57,11 +57,17 @@ class OpenVINOEngine:
     ) -> None:
         if device not in ('auto', 'cpu'):
             raise EngineError(f'engine openvino runs on the cpu, not on {device!r}')
-        self._network = DeployedNetwork(network, info.mean, info.std)
+        super().__init__(network, info)
         self._core = openvino.Core()
         abilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        has_bf16 = 'BF16' in abilities
         self.precision = choose_precision(
-            precision, info, ('fp32', 'bf16') if 'BF16' in abilities else ('fp32',))
+            precision, info,
+            [name for name, ability in _ABILITIES.items() if ability in abilities])
+        if self.precision == 'int8':
+            quantize(self._network.network, info.activation_ranges)
+        # What int8 leaves is computed in bf16 where it can be.
+        rest = 'bf16' if has_bf16 and self.precision != 'fp32' else 'f32'
         self._settings = {
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
@@ -69,49 +75,38 @@ class OpenVINOEngine:
             'ENABLE_CPU_PINNING': False,
             'INFERENCE_NUM_THREADS': threads,
             # The default is bf16 on CPUs that have it, without a word.
-            'INFERENCE_PRECISION_HINT': 'bf16' if self.precision == 'bf16' else 'f32',
+            'INFERENCE_PRECISION_HINT': rest,
         }
-        self._requests: dict[tuple[int, ...], openvino.InferRequest] = {}
 
-    def segment(
-        self,
-        frames: Sequence[np.ndarray],
-        input_size: tuple[int, int],
-        *,
-        confidence: bool,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """See :meth:`lmii_ros.engines.Engine.segment`."""
-        height, width = input_size
-        request = self._request(len(frames), height, width)
-        images = request.get_input_tensor().data
-        for frame, image in zip(frames, images):
-            cv2.resize(frame, (width, height), dst=image, interpolation=cv2.INTER_LINEAR)
-        request.infer()
-        logits = request.get_output_tensor().data
-        if not np.isfinite(logits).all():
-            raise NonFiniteOutput('the network gave values that are not finite')
-        return upsampling.label(
-            logits, frames[0].shape[:2], align_corners=self._network.align_corners,
-            confidence=confidence)
+    def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
+        request = self._request(shapes)
+        # Views of the request's own memory, which keep it alive.
+        output = request.get_output_tensor()
 
-    def _request(self, count: int, height: int, width: int) -> openvino.InferRequest:
-        shape = (count, height, width, 3)
-        if shape not in self._requests:
-            name = f'openvino-{version("openvino")}-{count}x{height}x{width}'
-            folder = compiled(
-                self._network, name, lambda folder: self._export(shape, folder / MODEL))
-            if len(self._requests) == MAX_COMPILED:
-                del self._requests[next(iter(self._requests))]
-            self._requests[shape] = self._core.compile_model(
-                folder / MODEL, 'CPU', self._settings).create_infer_request()
-        return self._requests[shape]
+        def infer() -> np.ndarray:
+            # Else it copies the output for its own result.
+            request.infer(share_outputs=True)
+            return output.data
 
-    def _export(self, shape: tuple[int, ...], path: Path) -> None:
+        return CompiledNetwork(
+            [request.get_input_tensor(index).data for index in range(len(shapes))], infer)
+
+    def _request(self, shapes: Sequence[tuple[int, ...]]) -> openvino.InferRequest:
+        name = f'openvino-{version("openvino")}-' + '-'.join(
+            'x'.join(map(str, shape[:3])) for shape in shapes)
+        if self.precision == 'int8':
+            name += '-int8'
+        folder = compiled(
+            self._network, name, lambda folder: self._export(shapes, folder / MODEL))
+        return self._core.compile_model(
+            folder / MODEL, 'CPU', self._settings).create_infer_request()
+
+    def _export(self, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
         with warnings.catch_warnings():
             # Of sizes that become constants, as they shall; and of torch's tracing being
             # deprecated, whose result OpenVINO runs faster than that of torch.export.
             warnings.simplefilter('ignore')
             model = openvino.convert_model(
-                self._network, input=list(shape),
-                example_input=torch.zeros(shape, dtype=torch.uint8))
+                self._network, input=[list(shape) for shape in shapes],
+                example_input=tuple(torch.zeros(shape) for shape in shapes))
         openvino.save_model(model, path, compress_to_fp16=False)

@@ -28,7 +28,9 @@ def build(name: str, num_classes: int, /, **arguments: object) -> nn.Module:
     Build a network with random weights.
 
     It maps normalised float images [N, 3, H, W] to logits [N, num_classes, h, w] at its own
-    resolution; its attribute ``align_corners`` says how to resize these bilinearly.
+    resolution; its attribute ``align_corners`` says how to resize these bilinearly. Its method
+    ``input_sizes`` tells at which sizes its paths see an image, and ``forward_paths`` takes the
+    images at these sizes.
 
     :param name: One of :data:`NETWORKS`.
     :param arguments: The network's further arguments.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -56,6 +57,28 @@ class _PReLUFunction(torch.autograd.Function):
         grad_x = above.addcmul_(below, slopes.to(x.dtype).view(shape))
         grad_slopes = below.mul_(x).sum([0, *range(2, x.ndim)])
         return grad_x, grad_slopes.to(slopes.dtype)
+
+
+class ChannelShuffle(nn.Module):
+    """
+    Interleave the two halves of the channels (ShuffleNet, arXiv 1707.01083).
+
+    :param channels: Number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.channel_shuffle(x, 2)
+
+    def as_convolution(self) -> nn.Conv2d:
+        """Return a 1x1 convolution that does the same, exactly."""
+        conv = nn.Conv2d(self.channels, self.channels, 1, bias=False)
+        order = torch.arange(self.channels).reshape(2, -1).t().flatten()
+        conv.weight.data = torch.eye(self.channels)[order, :, None, None]
+        return conv
 
 
 def conv_norm_act(

@@ -24,10 +24,13 @@ before the last bilinear resize, which commutes with it.
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lmii_ros.networks.blocks import ChannelShuffle
 from lmii_ros.networks.blocks import conv_norm_act
 from lmii_ros.networks.blocks import init_weights
 from lmii_ros.networks.blocks import PReLU
@@ -86,6 +89,12 @@ class LMIINet(nn.Module):
         x = self.norm(x * self.pixel_attention(x))
         return self.classifier(x)
 
+    def input_sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """Return height and width at which its only path sees an image of a size."""
+        return [(size[0], size[1])]
+
+    forward_paths = forward
+
 
 class CombinationCoefficient(nn.Module):
     """
@@ -99,11 +108,15 @@ class CombinationCoefficient(nn.Module):
         self.from_mean = _bottleneck(channels)
         self.from_std = _bottleneck(channels)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        # The square of a small deviation underflows in half precision.
-        variance = (x - mean).float().square().mean((2, 3), keepdim=True)
-        std = (variance + 1e-5).sqrt().to(x.dtype)
+    def forward(
+        self, x: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Return the weighed feature.
+
+        :param mean: Of each channel of ``x``, as :func:`_moments` gives it.
+        :param std: The same.
+        """
         gate = torch.sigmoid(self.from_mean(mean)) + torch.sigmoid(self.from_std(std))
         return x * (0.5 * gate)
 
@@ -127,15 +140,17 @@ class LFIB(nn.Module):
             _conv(half, half, 3, dilation=dilation, depthwise=True), _conv(half, half, 1))
         self.channel_gate = ChannelGate()
         self.project = _conv(channels, channels, 3, depthwise=True)
+        self.shuffle = ChannelShuffle(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         expanded = self.expand(x)
-        left, right = expanded.chunk(2, dim=1)
+        mean, std = _moments(expanded)
+        left, right = zip(*(values.chunk(2, dim=1) for values in (expanded, mean, std)))
         mixed = torch.cat([
-            self.local(left + self.right_to_left(right)),
-            self.context(right + self.left_to_right(left)),
+            self.local(left[0] + self.right_to_left(*right)),
+            self.context(right[0] + self.left_to_right(*left)),
         ], dim=1)
-        return F.channel_shuffle(self.project(x + mixed + self.channel_gate(expanded)), 2)
+        return self.shuffle(self.project(x + mixed + self.channel_gate(expanded, mean)))
 
 
 class ChannelGate(nn.Module):
@@ -145,8 +160,13 @@ class ChannelGate(nn.Module):
         super().__init__()
         self.taps = nn.Conv1d(1, 1, 3, padding=1, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        means = x.mean((2, 3)).unsqueeze(1)
+    def forward(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """
+        Return the weighed feature.
+
+        :param mean: Of each channel of ``x``, [N, C, 1, 1].
+        """
+        means = mean.flatten(2).transpose(1, 2)
         return x * torch.sigmoid(self.taps(means)).transpose(1, 2).unsqueeze(-1)
 
 
@@ -168,7 +188,9 @@ class FlattenBlock(nn.Module):
         normed = _over_channels(self.norm1, x)
         far = self.attention(normed)
         near = self.channel_attention(normed)
-        x = x + far + self.local_to_global(near) + near + self.global_to_local(far)
+        x = (
+            x + far + self.local_to_global(near, *_moments(near))
+            + near + self.global_to_local(far, *_moments(far)))
         return x + _over_channels(lambda tokens: self.mlp(self.norm2(tokens)), x)
 
 
@@ -276,6 +298,14 @@ def _conv(
     return conv_norm_act(
         in_channels, out_channels, kernel_size, PReLU(out_channels),
         stride=stride, dilation=dilation, depthwise=depthwise, eps=BN_EPS)
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each channel, [N, C, 1, 1]."""
+    mean = x.mean((2, 3), keepdim=True)
+    # The square of a small deviation underflows in half precision.
+    variance = (x - mean).float().square().mean((2, 3), keepdim=True)
+    return mean, (variance + 1e-5).sqrt().to(x.dtype)
 
 
 def _bottleneck(channels: int) -> nn.Sequential:

@@ -75,7 +75,21 @@ class LPSNet(nn.Module):
         :param image: float [N, 3, H, W], of any H and W.
         :return: float [N, num_classes, h, w].
         """
-        features = [_resize(image, _scaled(image.shape[-2:], ratio)) for ratio in self.ratios]
+        return self.forward_paths(*(
+            _resize(image, size) for size in self.input_sizes(image.shape[-2:])))
+
+    def input_sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """Return height and width at which each path sees an image of a size."""
+        return [_scaled(size, ratio) for ratio in self.ratios]
+
+    def forward_paths(self, *images: torch.Tensor) -> torch.Tensor:
+        """
+        Return the same for the image as each path sees it.
+
+        :param images: float [N, 3, h, w] each, at :meth:`input_sizes`, resized bilinearly with
+            the corners aligned.
+        """
+        features = list(images)
         for stage in range(STAGES):
             features = [path[stage](x) for path, x in zip(self.paths, features)]
             if stage in (2, 3):

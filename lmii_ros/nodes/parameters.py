@@ -29,7 +29,8 @@ DESCRIPTORS = (
         description='Weight file: a path, or the name of a shipped one. ' + _UNCONFIGURED),
     ParameterDescriptor(
         name='engine', description='What runs the network. ' + _UNCONFIGURED,
-        additional_constraints='auto (the fastest that is installed), openvino or torch'),
+        additional_constraints='auto (the fastest that is installed), openvino, onnxruntime '
+        'or torch'),
     ParameterDescriptor(
         name='device', description='Where it runs. ' + _UNCONFIGURED,
         additional_constraints='auto (GPU if there is one), cpu, cuda or cuda:N'),
@@ -37,7 +38,7 @@ DESCRIPTORS = (
         name='precision',
         description='Precision of the network\'s arithmetic. ' + _UNCONFIGURED,
         additional_constraints='auto (a lower one where the weight file says that it costs at '
-        'most 0.2 points of mIoU), fp32 or bf16'),
+        'most 0.2 points of mIoU), fp32, fp16, bf16 or int8'),
     ParameterDescriptor(
         name='threads', description='CPU threads, 0 for the engine\'s choice. ' + _UNCONFIGURED,
         integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]),

@@ -1,0 +1,86 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Weight files in other forms: calibrated for int8, or as ONNX for other runtimes."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterable
+
+import cv2
+import numpy as np
+import torch
+
+from lmii_ros import weights
+from lmii_ros.engines import quantization
+from lmii_ros.networks.deployment import DeployedNetwork
+from lmii_ros.networks.deployment import export_onnx
+from lmii_ros.segmenter import Segmenter
+
+CALIBRATION_IMAGES = 32
+"""Images that are used at least, where there are as many; twice as many at most."""
+
+
+class ExportError(ValueError):
+    """A weight file cannot be exported as asked for."""
+
+
+def to_int8(weight_file: str | Path, frames: Iterable[np.ndarray], path: Path) -> None:
+    """
+    Write a weight file that can be run in int8; its loss of mIoU is not in it yet.
+
+    :param weight_file: Path or name of a weight file.
+    :param frames: uint8 [H, W, 3] each, blue, green, red: what the network will see. Of more
+        than twice :data:`CALIBRATION_IMAGES` some are taken, evenly spaced.
+    :param path: Target; an existing file is replaced.
+    :raises ExportError: If there are no frames.
+    """
+    segmenter = Segmenter(weight_file, engine='torch', device='cpu', precision='fp32')
+    images = _evenly(
+        cv2.resize(frame, segmenter.input_size(frame.shape[:2])[::-1]) for frame in frames)
+    if not images:
+        raise ExportError('no images to calibrate int8 with')
+    info, network = weights.load(segmenter.weight_file)
+    normalization, folded = DeployedNetwork(network, info.mean, info.std)
+    ranges = quantization.observe(
+        folded, (normalization(torch.from_numpy(image)[None]) for image in images))
+    precision_loss = {
+        name: loss for name, loss in info.precision_loss.items() if name != 'int8'}
+    weights.save(
+        path, replace(info, activation_ranges=ranges, precision_loss=precision_loss), network)
+
+
+def to_onnx(weight_file: str | Path, input_size: tuple[int, int], path: Path) -> None:
+    """
+    Write a network as ONNX, for images of one size: normalisation inside, resizing outside.
+
+    Input ``image`` uint8 [1, H, W, 3] in blue, green, red order; output ``logits`` float32
+    [1, num_classes, h, w] at the network's own resolution.
+
+    :param weight_file: Path or name of a weight file.
+    :param input_size: Height and width of the image.
+    :param path: Target; an existing file is replaced.
+    :raises ExportError: If the package onnx is not installed.
+    """
+    if not importlib.util.find_spec('onnx'):
+        raise ExportError('the package onnx is not installed; pip install onnx')
+    info, network = weights.load(weights.find(weight_file))
+    export_onnx(
+        DeployedNetwork(network, info.mean, info.std), [(1, *input_size, 3)], np.uint8, path)
+
+
+def _evenly(images: Iterable[np.ndarray]) -> list[np.ndarray]:
+    kept: list[np.ndarray] = []
+    step = 1
+    for index, image in enumerate(images):
+        if index % step:
+            continue
+        if len(kept) == 2 * CALIBRATION_IMAGES:
+            del kept[1::2]
+            step *= 2
+            if index % step:
+                continue
+        kept.append(image)
+    return kept

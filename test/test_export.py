@@ -1,0 +1,135 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Weight files calibrated for int8, and ONNX files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lmii_ros import cli
+from lmii_ros import weights
+from lmii_ros.networks.deployment import DeployedNetwork
+from lmii_ros.segmenter import Segmenter
+from lmii_ros.simulation import PinholeCamera
+from lmii_ros.simulation import RoadScene
+
+needs_openvino = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ('openvino', 'numba'))),
+    reason='openvino or numba is not installed')
+
+SHIPPED = 'lpsnet_s_camvid'
+HEIGHT = 240
+
+
+@pytest.fixture(scope='module')
+def scene():
+    return RoadScene(camera=PinholeCamera.from_fov(320, 240))
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory, scene):
+    """Return a data set whose truth is what the shipped network says of its images."""
+    folder = tmp_path_factory.mktemp('dataset')
+    segmenter = Segmenter(SHIPPED, engine='torch', device='cpu')
+    for split in ('train', 'val'):
+        for name in (split, f'{split}annot'):
+            (folder / name).mkdir()
+        for index in range(2):
+            image = scene.render(float(index)).image
+            labels = segmenter.segment([image])[0].labels
+            cv2.imwrite(str(folder / split / f'{index}.png'), image)
+            cv2.imwrite(str(folder / f'{split}annot' / f'{index}.png'), labels)
+    return folder
+
+
+def export(*arguments):
+    return cli.main(['export', SHIPPED, *map(str, arguments)])
+
+
+@needs_openvino
+def test_int8_is_calibrated_and_measured_on_a_data_set(tmp_path, dataset, scene, capsys):
+    path = tmp_path / 'x.safetensors'
+    assert export('--int8', '--calibrate', dataset, '--out', path) == 0
+    assert 'int8 costs ' in capsys.readouterr().out
+    info, network = weights.load(path)
+    before, unchanged = weights.load(weights.find(SHIPPED))
+    assert 0 < info.precision_loss['int8'] < 0.1
+    assert info.miou == before.miou
+    for name, tensor in unchanged.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor)
+    frame = scene.render(5.0).image
+    exact = Segmenter(path, engine='openvino', precision='fp32', input_height=HEIGHT)
+    rounded = Segmenter(path, engine='openvino', precision='int8', input_height=HEIGHT)
+    expected = exact.segment([frame])[0].labels
+    labels = rounded.segment([frame])[0].labels
+    assert rounded.engine.precision == 'int8'
+    assert 0.97 < (labels == expected).mean() < 1
+
+
+@needs_openvino
+def test_int8_runs_in_8_bits(tmp_path, dataset):
+    path = tmp_path / 'x.safetensors'
+    assert export('--int8', '--calibrate', dataset / 'train', '--out', path) == 0
+    segmenter = Segmenter(path, engine='openvino', precision='int8', input_height=HEIGHT)
+    engine = segmenter.engine
+    engine._settings['PERF_COUNT'] = True
+    request = engine._request([(1, 180, 240, 3), (1, 60, 80, 3)])
+    request.infer()
+    convolutions = [
+        layer.exec_type for layer in request.get_profiling_info()
+        if layer.node_type == 'Convolution']
+    # All but those of the image, one for each path.
+    assert sum(name.upper().endswith('I8') for name in convolutions) >= len(convolutions) - 2 > 50
+
+
+def test_int8_without_labels_is_not_taken_unasked(tmp_path, dataset, capsys):
+    path = tmp_path / 'x.safetensors'
+    assert export('--int8', '--calibrate', dataset / 'train', '--out', path) == 0
+    assert 'without labels nobody knows what int8 costs' in capsys.readouterr().out
+    info, _ = weights.load(path)
+    assert 'int8' not in info.precision_loss
+    assert Segmenter(path, device='cpu').engine.precision != 'int8'
+
+
+def test_onnx_takes_bytes_and_gives_logits(tmp_path, scene):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    path = tmp_path / 'x.onnx'
+    assert export('--onnx', path, '--input-height', HEIGHT, '--size', '640x480') == 0
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    node, = session.get_inputs()
+    assert (node.name, node.type, node.shape) == ('image', 'tensor(uint8)', [1, HEIGHT, 320, 3])
+    image = scene.render(0.0).image[None]
+    logits, = session.run(['logits'], {'image': image})
+    info, network = weights.load(weights.find(SHIPPED))
+    with torch.inference_mode():
+        expected = DeployedNetwork(network, info.mean, info.std)(torch.from_numpy(image))
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ((), 'nothing to do; give --int8, --onnx FILE, or both'),
+    (('--int8',), '--int8 needs --calibrate IMAGES'),
+    (('--int8', '--calibrate', '/nowhere'), '/nowhere: no such file or folder'),
+])
+def test_what_cannot_be_exported_is_told_in_one_line(arguments, message, capsys):
+    assert export(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f'lmii export: {message}')
+    assert error.count('\n') == 1
+
+
+def test_a_weight_file_with_absurd_ranges_is_refused():
+    info, _ = weights.load(weights.find(SHIPPED))
+    for limits in ([1.0, 0.0], [float('nan'), 1.0], [1.0], 'x'):
+        values = json.loads(info.to_json()) | {'activation_ranges': {'a': limits}}
+        with pytest.raises(weights.WeightError):
+            weights.WeightInfo.from_json(json.dumps(values))
+    values = json.loads(info.to_json())
+    del values['activation_ranges']
+    assert weights.WeightInfo.from_json(json.dumps(values)).activation_ranges == {}
