@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lmii_ros.segmenter import Segmenter
 
 DECISION_PERIOD_S = 0.1
+MAX_BLIND_S = 3.0
+"""So long frames are not judged while a network is made ready beside them, which slows them."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,10 @@ class Operation:
         controller, now = self._controller, time.monotonic()
         if controller is None:
             return
-        controller.labelled(now, took_s)
         lost, self._lost_seen = self._lost - self._lost_seen, self._lost
+        if 0 < self._standby.working_s < MAX_BLIND_S:
+            return
+        controller.labelled(now, took_s)
         controller.lost(now, lost)
         if now < self._next_decision:
             return

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
@@ -31,6 +32,13 @@ class Standby:
         self._ready: dict[OperatingPoint, Segmenter] = {}
         self._failed: set[OperatingPoint] = set()
         self._thread: threading.Thread | None = None
+        self._working_since: float | None = None
+
+    @property
+    def working_s(self) -> float:
+        """Return for how long a network has been in the making, 0 if none is."""
+        since = self._working_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def want(self, points: Sequence[OperatingPoint]) -> None:
         """Make these ready, in this order, and drop all others."""
@@ -74,6 +82,7 @@ class Standby:
                 if point is None:
                     self._thread = None
                     return
+            self._working_since = time.monotonic()
             try:
                 segmenter = self._make(point)
             except Exception as error:
@@ -82,6 +91,8 @@ class Standby:
                 with self._lock:
                     self._failed.add(point)
                 continue
+            finally:
+                self._working_since = None
             with self._lock:
                 if point in self._wanted:
                     self._ready[point] = segmenter
