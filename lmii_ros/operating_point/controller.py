@@ -7,17 +7,19 @@ from __future__ import annotations
 from collections import deque
 from typing import Sequence
 
-import numpy as np
-
 from lmii_ros.operating_point import Timing
 
-WINDOW_S = 2.0
+WINDOW_S = 3.0
 """Frames of so many last seconds are judged, more only if they are fewer than MIN_FRAMES."""
 MIN_FRAMES = 10
 MAX_AGE_S = 30.0
+MIN_SLOW = 5
+"""Fewer frames than this that took too long may be chance."""
 SUSTAINED_S = 0.5
-"""Once frames have taken too long for so long, by the median of at least FEW, it is enough."""
-FEW = 3
+SUSTAINED_FRAMES = 4
+"""Once most frames of so long, and at least so many, have taken too long, it is enough."""
+SAME_LOAD_S = 5.0
+"""Two points that follow each other within so long were under the same load."""
 MAX_LOST = 0.03
 """Share of frames lost in the window that is too much."""
 LOWER_SHARE = 0.6
@@ -59,6 +61,7 @@ class Controller:
         self._overhead_s = float('inf')
         self._failures = 0
         self._last_up: float | None = None
+        self._left: tuple[float, float, float] | None = None
         self._restart()
 
     @property
@@ -80,7 +83,7 @@ class Controller:
     @property
     def p90_s(self) -> float:
         """Return the p90 of the frames that are judged, in seconds."""
-        return float(np.percentile([took_s for _, took_s in self._frames], 90))
+        return _percentile([took_s for _, took_s in self._frames], 0.9)
 
     def labelled(self, now: float, took_s: float) -> None:
         """Take note of a frame: when it was published, and for how long it was worked on."""
@@ -127,8 +130,22 @@ class Controller:
             self._failures = max(0, self._failures - 1) if proven else min(
                 self._failures + 1, MAX_FAILURES)
             self._last_up = None
+        self._compare(now)
         self.index = index
         self._restart()
+
+    def _compare(self, now: float) -> None:
+        """Learn from two points in short succession how much of a frame's time is overhead."""
+        if len(self._frames) < SUSTAINED_FRAMES:
+            return
+        here_s, took_s = self.ladder[self.index].p90_s, self.p90_s
+        if self._left is not None and now - self._left[0] < SAME_LOAD_S:
+            _, there_s, other_s = self._left
+            # took = slowdown * (calibrated + overhead) at both.
+            if (took_s - other_s) * (here_s - there_s) > 0:
+                overhead_s = (here_s * other_s - there_s * took_s) / (took_s - other_s)
+                self._overhead_s = min(self._overhead_s, max(0.0, overhead_s))
+        self._left = (now, here_s, took_s)
 
     def _restart(self) -> None:
         self._frames: deque[tuple[float, float]] = deque()
@@ -144,21 +161,29 @@ class Controller:
             self._frames.popleft()
 
     def _is_overloaded(self, now: float) -> bool:
+        if not self._frames:
+            return False
+        slow = sum(took_s > self._period_s for _, took_s in self._frames)
+        if slow >= MIN_SLOW and slow > 0.1 * len(self._frames):
+            return True
         recent = [took_s for at, took_s in self._frames if at >= now - SUSTAINED_S]
-        if len(recent) < FEW:
-            recent = [took_s for _, took_s in list(self._frames)[-FEW:]]
-        if len(recent) >= FEW and np.median(recent) > self._period_s and (
+        if len(recent) < SUSTAINED_FRAMES:
+            recent = [took_s for _, took_s in list(self._frames)[-SUSTAINED_FRAMES:]]
+        if len(recent) >= SUSTAINED_FRAMES and _percentile(recent, 0.25) > self._period_s and (
                 self._frames[0][0] <= now - SUSTAINED_S):
             return True
-        if len(self._frames) >= MIN_FRAMES and self.p90_s > self._period_s:
-            return True
         # A camera that is faster than the target loses frames as it should.
-        span_s = now - min(self._frames[0][0], *self._lost) if self._frames and self._lost else 0.0
+        span_s = now - min(self._frames[0][0], *self._lost) if self._lost else 0.0
         return (
-            len(self._lost) >= FEW
+            len(self._lost) >= MIN_SLOW
             and len(self._lost) > MAX_LOST * (len(self._frames) + len(self._lost))
             and len(self._frames) * self._period_s < span_s * (1 - MAX_LOST))
 
     def _expected_s(self, index: int, took_s: float) -> float:
         here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
         return took_s * there / here
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    # NumPy takes ten times as long for so few.
+    return sorted(values)[round(share * (len(values) - 1))]

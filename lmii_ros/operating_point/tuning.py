@@ -110,9 +110,8 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
     _plot(tuning, choice, paths[0])
     point = choice.timing.candidate.point
     parameters = {
-        'weights': str(point.weights),
-        'offered_weights': list(dict.fromkeys(
-            str(timing.candidate.point.weights) for timing in choice.timings)),
+        'weights': _for_the_node(tuning.weight_files[0]),
+        'offered_weights': [_for_the_node(name) for name in tuning.weight_files],
         'target_fps': float(tuning.target_fps),
         'headroom': float(tuning.headroom),
         'engine': tuning.engine,
@@ -126,6 +125,11 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
         f'# target_fps 0.0, input_height {point.input_height} and precision {point.precision}.\n'
         + yaml.safe_dump({'/**': {'ros__parameters': parameters}}, sort_keys=False))
     return paths
+
+
+def _for_the_node(name: str) -> str:
+    """Return the name of a shipped file as it is, else a path for any working directory."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
 def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:
