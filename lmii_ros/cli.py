@@ -209,6 +209,30 @@ def _parser() -> argparse.ArgumentParser:
         help='at which the network is to see them (that of its training), for ONNX')
     export.set_defaults(run=_export)
 
+    rates = subjects.add_parser(
+        'rates', help='whether the node holds the rate it is asked for, over ROS 2')
+    rates.add_argument(
+        '--weights', nargs='+', default=['lpsnet_s_camvid', 'auto'], metavar='WEIGHTS',
+        help='offered to the node, see lmii tune (all shipped ones for CamVid)')
+    rates.add_argument('--size', type=_size, default='1280x720', help='of frames (%(default)s)')
+    rates.add_argument(
+        '--targets', type=float, nargs='+', default=[5, 10, 20, 30, 60], metavar='FPS',
+        help='frames per second (%(default)s)')
+    rates.add_argument('--seconds', type=float, default=20.0, help='each (%(default)s)')
+    rates.add_argument(
+        '--disturbed', type=float, default=20.0, metavar='FPS',
+        help='rate at which another process takes a core, 0 for none (%(default)s)')
+    rates.add_argument('--headroom', type=float, default=0.8, help='(%(default)s)')
+    rates.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
+    rates.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    rates.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
+    rates.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
+    rates.add_argument(
+        '--exhaustive', action='store_true',
+        help='time all candidates, to see whether a better one would have been fast enough')
+    rates.add_argument('--json', type=Path, help='file for the same as JSON')
+    rates.set_defaults(run=_benchmark_rates)
+
     tune = commands.add_parser(
         'tune', help='find the operating point for a frame rate on this machine')
     tune.add_argument(
@@ -374,6 +398,16 @@ def _contenders(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
     return tuple(
         (engine, precision or 'fp32') for engine, _, precision in (
             contender.partition(':') for contender in options.contenders))
+
+
+def _benchmark_rates(options: argparse.Namespace) -> None:
+    from lmii_ros.nodes import rates_benchmark
+    results = rates_benchmark.run(rates_benchmark.RatesBenchmark(
+        weight_files=tuple(options.weights), size=options.size, targets=tuple(options.targets),
+        seconds=options.seconds, disturbed=options.disturbed, headroom=options.headroom,
+        engine=options.engine, device=options.device, precision=options.precision,
+        threads=options.threads, exhaustive=options.exhaustive))
+    _show(rates_benchmark.table(results), results, options)
 
 
 def _show(table: str, results: dict[str, object], options: argparse.Namespace) -> None:

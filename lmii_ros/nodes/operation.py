@@ -267,6 +267,7 @@ class Operation:
     def _search(
         self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
     ) -> Choice:
+        from lmii_ros.operating_point.calibration import LIMIT_S
         from lmii_ros.operating_point.calibration import Calibration
         from lmii_ros.operating_point.candidates import candidates
         from lmii_ros.operating_point.candidates import offers
@@ -278,7 +279,7 @@ class Operation:
         offered = offers(demand.offered_weights, settings.weights)
         calibration = Calibration(
             decode, offered, engine=settings.engine, device=settings.device,
-            threads=settings.threads, anew=anew, cancelled=self._cancelled.is_set,
+            threads=settings.threads, anew=anew, limit_s=LIMIT_S, cancelled=self._cancelled.is_set,
             progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
         budget_s = demand.headroom / demand.target_fps
         choice = search(

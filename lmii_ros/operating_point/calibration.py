@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import array
+import math
 import time
 from importlib import import_module
 from typing import Callable
@@ -35,6 +36,8 @@ MAX_S = 0.4
 HOPELESS = 1.5
 """One whose first frames all take this many times the budget is not timed any further."""
 OPACITY = 0.5
+LIMIT_S = 30.0
+"""A node that waits for its first labels begins to time nothing after so long."""
 
 
 class Calibration:
@@ -48,6 +51,7 @@ class Calibration:
     :param device: As of :class:`lmii_ros.segmenter.Segmenter`.
     :param threads: CPU threads, 0 for the engine's choice.
     :param anew: Whether to measure what was measured before.
+    :param limit_s: After so many seconds no further candidate is timed; those known still count.
     :param progress: Takes a line on what is being done.
     :param cancelled: Whether to stop.
     :raises EngineError: If the engine is not there.
@@ -62,6 +66,7 @@ class Calibration:
         device: str = 'auto',
         threads: int = 0,
         anew: bool = False,
+        limit_s: float = math.inf,
         progress: Callable[[str], None] = lambda line: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -70,6 +75,7 @@ class Calibration:
         self._engine, _ = engines.choose(engine, device)
         self._device = device
         self._threads = threads
+        self._deadline = time.monotonic() + limit_s
         self._progress = progress
         self._cancelled = cancelled
         self._segmenter: Segmenter | None = None
@@ -80,7 +86,7 @@ class Calibration:
 
     def measure(self, candidate: Candidate, budget_s: float) -> Timing | None:
         """
-        Return what a frame takes, or None where this machine cannot run the candidate.
+        Return what a frame takes, or None where this machine cannot run the candidate in time.
 
         :param budget_s: Seconds that the p90 should fit; what takes far longer is timed briefly.
         :raises Cancelled: If told to stop.
@@ -91,6 +97,9 @@ class Calibration:
         if times is None:
             if self._cancelled():
                 raise Cancelled
+            if self.measured and time.monotonic() > self._deadline:
+                self._progress(f'no time left for {point}')
+                return None
             self._progress(f'timing {point}')
             try:
                 times = self._time(point, budget_s)
