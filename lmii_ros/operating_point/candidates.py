@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from mmap import ACCESS_READ
+from mmap import mmap
 from pathlib import Path
 from typing import Sequence
 
@@ -40,8 +42,8 @@ class Offer:
     @cached_property
     def digest(self) -> str:
         """Return what tells the file from others of its name."""
-        with self.path.open('rb') as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        with self.path.open('rb') as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            return hashlib.sha256(data).hexdigest()
 
 
 def offers(names: Sequence[str | Path], weight_file: str | Path) -> list[Offer]:
