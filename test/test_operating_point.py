@@ -10,6 +10,7 @@ import multiprocessing
 from pathlib import Path
 import random
 import time
+import weakref
 
 from lmii_ros import cli
 from lmii_ros import weights
@@ -412,3 +413,74 @@ def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys)
 def test_tune_refuses_nonsense(tmp_path, capsys, arguments, reason):
     assert cli.main(['tune', '--out', str(tmp_path), *arguments]) == 1
     assert reason in capsys.readouterr().err
+
+
+def test_standby_holds_what_is_wanted_and_nothing_else():
+    standby_module = pytest.importorskip('lmii_ros.nodes.standby')
+
+    class Network:
+        pass
+
+    class Logger:
+        warnings = []
+        warning = warnings.append
+
+    def make(point):
+        if point.input_height == 3:
+            raise RuntimeError('does not fit')
+        network = Network()
+        made[point.input_height] = weakref.ref(network)
+        return network
+
+    def wait_until(condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    made = {}
+    points = [OperatingPoint(Path('file'), 'fp32', height) for height in range(6)]
+    live = Network()
+    standby = standby_module.Standby(make, Logger())
+    standby.want([points[1], points[3], points[2]])
+    wait_until(lambda: set(made) == {1, 2} and standby.working_s == 0)
+    assert len(Logger.warnings) == 1 and 'cannot be made ready: does not fit' in Logger.warnings[0]
+    assert standby.exchange(points[4], points[0], live) is None
+    taken = standby.exchange(points[1], points[0], live)
+    assert taken is made[1]() is not None
+    # What was live is ready from now on.
+    standby.want([points[0]])
+    wait_until(lambda: made[2]() is None)
+    assert standby.exchange(points[0], points[1], taken) is live
+    del taken
+    standby.close()
+    wait_until(lambda: made[1]() is None)
+
+
+def test_the_time_until_a_rate_is_back():
+    rates = pytest.importorskip('lmii_ros.nodes.rates_benchmark')
+    stamps = np.arange(400) / 20
+    latencies = np.full(400, 0.01)
+    assert rates._back_s(stamps, latencies, 5.0) == 0.0
+    latencies[[30, 110]] = np.nan
+    assert rates._back_s(stamps, latencies, 5.0) == 0.0
+    latencies[100:130:2] = np.nan
+    # Of the two seconds that begin with frame 127, only number 128 is missing.
+    assert rates._back_s(stamps, latencies, 5.0) == pytest.approx(1.35)
+    latencies[100:] = np.nan
+    assert rates._back_s(stamps, latencies, 5.0) is None
+
+
+def test_benchmark_rates_says_what_was_held(rated_weights, tmp_path, capsys):
+    pytest.importorskip('rclpy')
+    path = tmp_path / 'rates.json'
+    assert cli.main([
+        'benchmark', 'rates', '--weights', str(rated_weights), '--size', '160x120', '--targets',
+        '5', '--seconds', '2', '--disturbed', '0', '--engine', 'torch', '--exhaustive',
+        '--json', str(path)]) == 0
+    row, = json.loads(path.read_text())['targets']
+    assert row['target'] == 5
+    assert row['lost'] <= row['sent'] and 3 <= row['sent'] <= 20
+    assert row['point'].startswith('rated in fp32 at height ')
+    assert 30 <= row['miou_percent'] <= 50
+    assert '5 frames/s' in capsys.readouterr().out

@@ -35,7 +35,7 @@ AFTER_S = 30.0
 HELD = 0.98
 """Share of the camera's frames that must be labelled for a rate to be held."""
 HELD_S = 2.0
-"""So long it must be held to be back."""
+"""So long it must be held, but for one frame, to be back."""
 
 
 @dataclass(frozen=True)
@@ -265,14 +265,18 @@ def _summary(
 def _back_s(
     stamps: Sequence[float], latencies: np.ndarray, since: float,
 ) -> float | None:
-    """Return the seconds until the rate was held for HELD_S, None if it never was."""
+    """Return after how many seconds it was held again, 0 if it always was, None if never."""
+    missed = False
     for first in np.flatnonzero(stamps >= since):
-        window = (stamps >= stamps[first]) & (stamps < stamps[first] + HELD_S)
         if stamps[-1] - stamps[first] < HELD_S:
-            return None
-        if np.isfinite(latencies[window]).mean() >= HELD:
+            break
+        window = latencies[(stamps >= stamps[first]) & (stamps < stamps[first] + HELD_S)]
+        # A frame is more than 2 % of those of two seconds.
+        if np.isnan(window).sum() > max(1, (1 - HELD) * len(window)):
+            missed = True
+        elif missed:
             return float(stamps[first] - since)
-    return None
+    return None if missed else 0.0
 
 
 def _tuning(benchmark: RatesBenchmark, target: float) -> Tuning:
