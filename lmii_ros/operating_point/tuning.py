@@ -163,6 +163,8 @@ def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:
         f' {tuning.target_fps:g} frames/s with headroom {tuning.headroom:g}',
         (1 / choice.budget_s, 0.02), xycoords=('data', 'axes fraction'), fontsize=8)
     axes.set_xscale('log')
+    for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatted('{x:g}')
     axes.set_xlabel('frames/s that 90 % of the frames allow')
     axes.set_ylabel('expected mIoU (%)')
     axes.set_title(f'{tuning.size[0]}x{tuning.size[1]} on {machine.processor()}', fontsize=10)
