@@ -103,11 +103,14 @@ def table(tuning: Tuning, choice: Choice) -> str:
 
 
 def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
-    """Write the curve as PNG and the parameters as YAML, and return the files' paths."""
+    """
+    Write the curve as PNG and the parameters as YAML, and return the files' paths.
+
+    :raises OperatingPointError: If matplotlib is not installed; the parameters are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target_fps:g}fps'
     paths = [folder / f'curve_{name}.png', folder / f'operating_point_{name}.yaml']
-    _plot(tuning, choice, paths[0])
     point = choice.timing.candidate.point
     parameters = {
         'weights': _for_the_node(tuning.weight_files[0]),
@@ -124,6 +127,7 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
         '# The node looks this up, or measures it on another machine. To fix it instead, set\n'
         f'# target_fps 0.0, input_height {point.input_height} and precision {point.precision}.\n'
         + yaml.safe_dump({'/**': {'ros__parameters': parameters}}, sort_keys=False))
+    _plot(tuning, choice, paths[0])
     return paths
 
 
@@ -133,7 +137,12 @@ def _for_the_node(name: str) -> str:
 
 
 def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise OperatingPointError(
+            f'no curve is drawn without matplotlib (pip install matplotlib); the parameters are '
+            f'in {path.parent}') from error
     figure = Figure(figsize=(8, 5), layout='constrained')
     axes = figure.subplots()
 
