@@ -136,12 +136,14 @@ class Calibration:
 
     def _key(self, offer: Offer) -> dict[str, object]:
         from torch import cuda
-        gpu = self._device != 'cpu' and cuda.is_available()
+        gpu = None
+        if self._device != 'cpu' and cuda.is_available():
+            gpu = cuda.get_device_name(None if self._device == 'auto' else self._device)
         height, width = self._frame_size
         return {
             'processor': machine.processor(),
             'cores': machine.cores(),
-            'gpu': cuda.get_device_name() if gpu else None,
+            'gpu': gpu,
             'engine': self._engine,
             'engine version': import_module(self._engine).__version__,
             'device': self._device,
