@@ -64,6 +64,13 @@ def test_heights_end_at_the_cameras_and_precisions_without_measured_loss_are_lef
     assert [one.miou for one in candidates(offered, 120, input_height=512)] == [0.5]
 
 
+def test_the_height_of_the_training_is_one_of_them(tmp_path, rated_weights):
+    path = saved(
+        tmp_path, rated_weights, input_size=(100, 150), miou={64: 0.3, 100: 0.5, 128: 0.4})
+    assert {one.point.input_height: one.miou for one in candidates(offers([path], path), 720)} == {
+        64: 0.3, 96: pytest.approx(0.3 + 0.2 * 32 / 36), 100: 0.5, 128: 0.4}
+
+
 def test_one_measured_height_is_the_only_candidate(tmp_path, rated_weights):
     path = saved(tmp_path, rated_weights, miou={100: 0.4})
     assert [one.point.input_height for one in candidates(offers([path], path), 720)] == [100]

@@ -24,7 +24,7 @@ from lmii_ros.weights import WeightInfo
 
 AUTO = 'auto'
 STEP = 32
-"""Input heights are multiples of this."""
+"""Input heights are multiples of this, but for that of the training."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def candidates(
     Return the operating points to choose from.
 
     The heights are the multiples of :data:`STEP` between the smallest and largest at which the
-    file's mIoU was measured, up to the camera's height or, if that is larger, the training's. The
-    expected mIoU is interpolated linearly between the measured heights, never beyond them, less
-    the precision's measured loss.
+    file's mIoU was measured, up to the camera's height or, if that is larger, the training's; and
+    the training's own, where measured. The expected mIoU is interpolated linearly between the
+    measured heights, never beyond them, less the precision's measured loss.
 
     :param offered: Weight files.
     :param frame_height: Height of the camera's frames.
@@ -129,5 +129,7 @@ def _ladder(info: WeightInfo, frame_height: int) -> list[int]:
     lowest, highest = min(info.miou), max(info.miou)
     highest = max(lowest, min(
         highest, max(STEP * -(-frame_height // STEP), info.input_size[0])))
-    heights = range(STEP * -(-lowest // STEP), highest + 1, STEP)
-    return list(heights) or [lowest]
+    heights = set(range(STEP * -(-lowest // STEP), highest + 1, STEP))
+    # Measured exactly, and often the best.
+    heights |= {info.input_size[0]} & info.miou.keys()
+    return sorted(heights) or [lowest]
