@@ -189,6 +189,7 @@ def test_what_was_measured_is_looked_up_until_it_is_measured_anew(
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, -1.0]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': ['a', 'b']}}),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 high': [0.1, 0.2]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, float('nan')]}}),
 ])
 def test_a_broken_or_outdated_cache_file_is_ignored_and_rewritten(

@@ -54,6 +54,13 @@ class TimingCache:
         """Return p50 and p90 in seconds, or None if they were not measured."""
         return (self._earlier | self._measured).get(_name(point))
 
+    def larger(self, point: OperatingPoint) -> list[tuple[float, float]]:
+        """Return the same of all greater input heights in the point's precision."""
+        return [
+            times for name, times in (self._earlier | self._measured).items()
+            if name.startswith(f'{point.precision} ')
+            and int(name.rpartition(' ')[2]) > point.input_height]
+
     def put(self, point: OperatingPoint, times: tuple[float, float]) -> None:
         """Keep p50 and p90 in seconds, on disk too where that can be written."""
         self._measured[_name(point)] = times
@@ -86,7 +93,9 @@ class TimingCache:
                 for name, (p50, p90) in document['timings'].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
-        if not all(math.isfinite(p90) and 0 < p50 <= p90 for p50, p90 in timings.values()):
+        if not all(
+                math.isfinite(p90) and 0 < p50 <= p90 and name.rpartition(' ')[2].isdecimal()
+                for name, (p50, p90) in timings.items()):
             return {}
         return timings
 

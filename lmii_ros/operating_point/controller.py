@@ -26,6 +26,8 @@ LOWER_SHARE = 0.6
 """The point to step down to takes at most this share of the time, where there is one."""
 PATIENCE_S = 10.0
 """So long a better point must be expected to fit before it is taken."""
+BEYOND = 3
+"""A point above the one that was chosen by measurement must do so for this many times as long."""
 PROVEN = 10
 """A point that had to be left within this many times its waiting time has failed."""
 MAX_FAILURES = 6
@@ -114,11 +116,12 @@ class Controller:
             self._goal, self._goal_since = fitting[-1], now
         # The least of what seemed possible, so that a lucky second does not count.
         self._goal = min(self._goal, fitting[-1])
-        return self._goal if now - self._goal_since >= self.patience_s else None
+        wait_s = self.patience_s * (BEYOND if self._goal > self._home else 1)
+        return self._goal if now - self._goal_since >= wait_s else None
 
     @property
     def patience_s(self) -> float:
-        """Return how long a better point must be expected to fit before it is taken."""
+        """Return how long the chosen point must be expected to fit before it is taken again."""
         return PATIENCE_S * 2 ** self._failures
 
     def switched(self, now: float, index: int) -> None:

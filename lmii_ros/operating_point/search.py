@@ -16,8 +16,9 @@ from lmii_ros.operating_point import Timing
 
 MIN_GAIN = 0.002
 """Gains of expected mIoU up to this (0.2 points) are not worth a measurement."""
-RESERVES = (0.6, 0.3)
-"""Shares of the chosen one's latency; the best faster ones are timed too, to fall back on."""
+RESERVE = 0.6
+"""Share of the chosen one's latency; the best candidate that is so fast is timed too, and the
+smallest of the file, to fall back on."""
 
 Measure = Callable[[Candidate], 'Timing | None']
 
@@ -98,10 +99,12 @@ def search(
         raise OperatingPointError('no candidate can be run on this machine')
     choice = choose(tuple(timed.values()), budget_s)
     if not exhaustive:
-        for share in RESERVES:
-            reserve = _reserve(families, timed, share * choice.p90_s)
-            if reserve is not None:
-                time(reserve)
+        for rungs in families:
+            if _family(rungs[0]) == _family(choice.candidate):
+                time(rungs[0])
+        reserve = _reserve(families, timed, RESERVE * choice.p90_s)
+        if reserve is not None:
+            time(reserve)
     timings = tuple(timed.values())
     return Choice(choose(timings, budget_s), timings, budget_s)
 
@@ -179,17 +182,20 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> float:
     :param known: At least one timing of the same file and precision. Two tell a straight line
         over the pixels; one is taken to be proportional to them.
     """
-    area = candidate.point.input_height ** 2
-    nearest = sorted(
-        known, key=lambda timing: abs(timing.candidate.point.input_height ** 2 - area))[:2]
-    first = nearest[0]
-    first_area = first.candidate.point.input_height ** 2
-    if len(nearest) == 1:
-        return first.p90_s * area / first_area
-    second = nearest[1]
-    slope = (second.p90_s - first.p90_s) / (
-        second.candidate.point.input_height ** 2 - first_area)
-    return first.p90_s + max(slope, 0.0) * (area - first_area)
+    def area(one: Candidate) -> int:
+        return one.point.input_height ** 2
+
+    wanted = area(candidate)
+    known = sorted(known, key=lambda timing: abs(area(timing.candidate) - wanted))
+    first = known[0]
+    if len(known) == 1:
+        return first.p90_s * wanted / area(first.candidate)
+    # Between two, if there are such, else beyond the nearest ones.
+    second = next((
+        timing for timing in known[1:]
+        if (area(timing.candidate) > wanted) != (area(first.candidate) > wanted)), known[1])
+    slope = (second.p90_s - first.p90_s) / (area(second.candidate) - area(first.candidate))
+    return first.p90_s + max(slope, 0.0) * (wanted - area(first.candidate))
 
 
 def _reserve(
