@@ -166,49 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument('--json', type=Path, help='file for the same as JSON')
     node.set_defaults(run=_benchmark_node)
 
-    bags = commands.add_parser('bag', help='make rosbags')
-    subjects = bags.add_subparsers(dest='subject', required=True)
-    make = subjects.add_parser(
-        'make', help='of a folder of images, a video, another bag, or the synthetic scene')
-    make.add_argument('source', help='folder, video, bag, or "synthetic"')
-    make.add_argument('--out', type=Path, required=True, help='the bag, a new folder')
-    make.add_argument(
-        '--labels', default='', help='label images of the folder, or label topic of the bag')
-    make.add_argument('--topic', default='', help='image topic of the bag (its only one)')
-    make.add_argument('--size', type=_size, help='of frames, such as 1280x720 (their own)')
-    make.add_argument(
-        '--rate', type=float, default=15.0, help='frames per second (%(default)s)')
-    make.add_argument(
-        '--encoding', default='bgr8', help='of raw images, or jpeg or png (%(default)s)')
-    make.add_argument('--frames', type=int, default=0, help='at most (all)')
-    make.add_argument(
-        '--fov', type=float, metavar='DEGREES',
-        help='horizontal field of view, for camera_info (uncalibrated)')
-    make.add_argument(
-        '--void', type=int, metavar='LABEL',
-        help='label that means unknown, besides 255 (11 for folders named as in CamVid: val, '
-        'valannot)')
-    make.set_defaults(run=_bag_make)
-
-    export = commands.add_parser('export', help='write a weight file in another form')
-    export.add_argument('weights', help='path or name of a weight file')
-    export.add_argument(
-        '--int8', action='store_true', help='a weight file that is calibrated for int8')
-    export.add_argument(
-        '--calibrate', metavar='IMAGES',
-        help='what int8 is calibrated with: a data set, whose val split then tells what int8 '
-        'costs, or a folder, video or bag')
-    export.add_argument(
-        '--out', type=Path, help='file for int8 (name of the weights and _int8)')
-    export.add_argument(
-        '--onnx', type=Path, metavar='FILE',
-        help='an ONNX file: image bytes in, logits out, for runtimes of your own')
-    export.add_argument('--size', type=_size, help='width and height of the frames, for ONNX')
-    export.add_argument(
-        '--input-height', type=int, default=0,
-        help='at which the network is to see them (that of its training), for ONNX')
-    export.set_defaults(run=_export)
-
     rates = subjects.add_parser(
         'rates', help='whether the node holds the rate it is asked for, over ROS 2')
     rates.add_argument(
@@ -256,6 +213,25 @@ def _parser() -> argparse.ArgumentParser:
         help='label that means unknown, besides 255 (11 for folders named as in CamVid: val, '
         'valannot)')
     make.set_defaults(run=_bag_make)
+
+    export = commands.add_parser('export', help='write a weight file in another form')
+    export.add_argument('weights', help='path or name of a weight file')
+    export.add_argument(
+        '--int8', action='store_true', help='a weight file that is calibrated for int8')
+    export.add_argument(
+        '--calibrate', metavar='IMAGES',
+        help='what int8 is calibrated with: a data set, whose val split then tells what int8 '
+        'costs, or a folder, video or bag')
+    export.add_argument(
+        '--out', type=Path, help='file for int8 (name of the weights and _int8)')
+    export.add_argument(
+        '--onnx', type=Path, metavar='FILE',
+        help='an ONNX file: image bytes in, logits out, for runtimes of your own')
+    export.add_argument('--size', type=_size, help='width and height of the frames, for ONNX')
+    export.add_argument(
+        '--input-height', type=int, default=0,
+        help='at which the network is to see them (that of its training), for ONNX')
+    export.set_defaults(run=_export)
 
     tune = commands.add_parser(
         'tune', help='find the operating point for a frame rate on this machine')
