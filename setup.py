@@ -37,6 +37,7 @@ setup(
             'ros-jazzy-diagnostic-msgs',
             'ros-jazzy-rclpy[fastrtps]',
             'ros-jazzy-sensor-msgs',
+            'ros-jazzy-std-srvs',
         ],
         # The fastest engine on x86 CPUs.
         'openvino': [

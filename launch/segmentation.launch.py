@@ -31,6 +31,7 @@ PARAMETER_TYPES = {
     'device': str,
     'precision': str,
     'input_height': int,
+    'target_fps': float,
     'image_transport': str,
     'use_sim_time': bool,
 }
@@ -69,6 +70,11 @@ def generate_launch_description() -> LaunchDescription:
             'input_height', default_value='',
             description='Height in pixels at which the network sees a frame, 0 for that of its '
             'training; empty for that of params_file.'),
+        DeclareLaunchArgument(
+            'target_fps', default_value='',
+            description='Frames per second to hold, by the best network, precision and input '
+            'height that this machine can run so fast, 0 for none; empty for that of '
+            'params_file.'),
         DeclareLaunchArgument(
             'image_transport', default_value='',
             description='raw or compressed; empty for that of params_file.'),

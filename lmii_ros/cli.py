@@ -166,6 +166,30 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument('--json', type=Path, help='file for the same as JSON')
     node.set_defaults(run=_benchmark_node)
 
+    rates = subjects.add_parser(
+        'rates', help='whether the node holds the rate it is asked for, over ROS 2')
+    rates.add_argument(
+        '--weights', nargs='+', default=['lpsnet_s_camvid', 'auto'], metavar='WEIGHTS',
+        help='offered to the node, see lmii tune (all shipped ones for CamVid)')
+    rates.add_argument('--size', type=_size, default='1280x720', help='of frames (%(default)s)')
+    rates.add_argument(
+        '--targets', type=float, nargs='+', default=[5, 10, 20, 30, 60], metavar='FPS',
+        help='frames per second (%(default)s)')
+    rates.add_argument('--seconds', type=float, default=20.0, help='each (%(default)s)')
+    rates.add_argument(
+        '--disturbed', type=float, default=20.0, metavar='FPS',
+        help='rate at which another process takes a core, 0 for none (%(default)s)')
+    rates.add_argument('--headroom', type=float, default=0.8, help='(%(default)s)')
+    rates.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
+    rates.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    rates.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
+    rates.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
+    rates.add_argument(
+        '--exhaustive', action='store_true',
+        help='time all candidates, to see whether a better one would have been fast enough')
+    rates.add_argument('--json', type=Path, help='file for the same as JSON')
+    rates.set_defaults(run=_benchmark_rates)
+
     bags = commands.add_parser('bag', help='make rosbags')
     subjects = bags.add_subparsers(dest='subject', required=True)
     make = subjects.add_parser(
@@ -208,6 +232,29 @@ def _parser() -> argparse.ArgumentParser:
         '--input-height', type=int, default=0,
         help='at which the network is to see them (that of its training), for ONNX')
     export.set_defaults(run=_export)
+
+    tune = commands.add_parser(
+        'tune', help='find the operating point for a frame rate on this machine')
+    tune.add_argument(
+        '--weights', nargs='+', default=['lpsnet_s_camvid', 'auto'], metavar='WEIGHTS',
+        help='to choose from; paths, names of shipped ones, or auto for all shipped ones of the '
+        'first one\'s classes (all shipped ones for CamVid)')
+    tune.add_argument('--size', type=_size, default='1280x720', help='of frames (%(default)s)')
+    tune.add_argument(
+        '--target-fps', type=float, required=True, help='frames per second to hold')
+    tune.add_argument(
+        '--headroom', type=float, default=0.8,
+        help='share of the time between two frames that may be used (%(default)s)')
+    tune.add_argument('--engine', default='auto', help='auto, openvino, torch (%(default)s)')
+    tune.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    tune.add_argument('--precision', default='auto', help='auto, fp32, bf16 (%(default)s)')
+    tune.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
+    tune.add_argument('--exhaustive', action='store_true', help='time all candidates')
+    tune.add_argument('--anew', action='store_true', help='measure what was measured before')
+    tune.add_argument(
+        '--out', type=Path, default=Path('output'),
+        help='folder for curve and parameter file (%(default)s)')
+    tune.set_defaults(run=_tune)
 
     train = commands.add_parser('train', help='train a network by a recipe')
     train.add_argument('recipe', type=Path, help='YAML file, see config/training')
@@ -353,6 +400,16 @@ def _contenders(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
             contender.partition(':') for contender in options.contenders))
 
 
+def _benchmark_rates(options: argparse.Namespace) -> None:
+    from lmii_ros.nodes import rates_benchmark
+    results = rates_benchmark.run(rates_benchmark.RatesBenchmark(
+        weight_files=tuple(options.weights), size=options.size, targets=tuple(options.targets),
+        seconds=options.seconds, disturbed=options.disturbed, headroom=options.headroom,
+        engine=options.engine, device=options.device, precision=options.precision,
+        threads=options.threads, exhaustive=options.exhaustive))
+    _show(rates_benchmark.table(results), results, options)
+
+
 def _show(table: str, results: dict[str, object], options: argparse.Namespace) -> None:
     print(table)
     if options.json:
@@ -415,6 +472,20 @@ def _export_int8(options: argparse.Namespace, path: Path) -> None:
     for precision, lost in loss.items():
         print(f'{precision} costs {100 * lost:.2f} of {100 * exact:.2f} points of mIoU')
     print(path)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from lmii_ros.operating_point import tuning
+    wanted = tuning.Tuning(
+        weight_files=tuple(options.weights), size=options.size, target_fps=options.target_fps,
+        headroom=options.headroom, engine=options.engine, device=options.device,
+        precision=options.precision, threads=options.threads, exhaustive=options.exhaustive,
+        anew=options.anew)
+    choice = tuning.run(wanted, lambda line: print(f'\r{line:<79}', end='', file=sys.stderr))
+    print('\r', end='', file=sys.stderr)
+    print(tuning.table(wanted, choice))
+    for path in tuning.write(wanted, choice, options.out):
+        print(path)
 
 
 def _size(text: str) -> tuple[int, int]:

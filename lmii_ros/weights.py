@@ -163,6 +163,15 @@ def find(name: str | Path) -> Path:
     raise WeightError(f'no weight file {name}; shipped with the package are: {", ".join(names)}')
 
 
+def read_info(path: Path) -> WeightInfo:
+    """
+    Read a weight file's metadata alone, which takes a moment.
+
+    :raises WeightError: If the file is missing or corrupt, or has no such metadata.
+    """
+    return _read(Path(path), with_tensors=False)[0]
+
+
 def load(path: Path) -> tuple[WeightInfo, nn.Module]:
     """
     Read a weight file.
@@ -172,25 +181,35 @@ def load(path: Path) -> tuple[WeightInfo, nn.Module]:
         each other; the message says what was expected and what was found.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightError(f'no weight file {path}')
+    info, tensors = _read(path, with_tensors=True)
     try:
-        with safe_open(str(path), framework='pt') as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise WeightError(
-            f'weight file {path} cannot be read ({error}); expected a safetensors file') from error
-    try:
-        if KEY not in metadata:
-            raise WeightError(f'no {KEY!r} in its metadata; expected a file written by lmii train')
-        info = WeightInfo.from_json(metadata[KEY])
         network = networks.build(info.network, len(info.classes), **info.arguments)
         _check(network.state_dict(), tensors, info)
         network.load_state_dict(tensors)
     except ValueError as error:
         raise WeightError(f'weight file {path}: {error}') from error
     return info, network.eval()
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[WeightInfo, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise WeightError(f'no weight file {path}')
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            metadata = file.metadata() or {}
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise WeightError(
+            f'weight file {path} cannot be read ({error}); expected a safetensors file') from error
+    if KEY not in metadata:
+        raise WeightError(
+            f'weight file {path}: no {KEY!r} in its metadata; expected a file written by lmii '
+            'train')
+    try:
+        return WeightInfo.from_json(metadata[KEY]), tensors
+    except WeightError as error:
+        raise WeightError(f'weight file {path}: {error}') from error
 
 
 def _check(

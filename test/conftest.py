@@ -238,3 +238,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network='lpsnet', arguments=arguments, classes=CAMVID, mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25), input_size=(64, 96)), network)
     return path
+
+
+@pytest.fixture(scope='session')
+def rated_weights(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same weight file, but one that tells an mIoU at input heights of 64 to 256."""
+    from dataclasses import replace
+    from lmii_ros import weights
+    info, network = weights.load(tiny_weights)
+    path = tmp_path_factory.mktemp('weights') / 'rated.safetensors'
+    weights.save(path, replace(info, miou={64: 0.3, 128: 0.4, 256: 0.5}), network)
+    return path

@@ -129,11 +129,23 @@ def test_the_parameter_file_holds_every_parameter_with_its_default():
     values = yaml.safe_load((SOURCE / 'config' / 'segmentation.yaml').read_text())
     values = values['/**']['ros__parameters']
     assert values.pop('autostart') is True
-    values['drivable_classes'] = tuple(values['drivable_classes'])
+    for name in ('drivable_classes', 'offered_weights'):
+        values[name] = tuple(values[name])
     defaults = asdict(parameters.Settings())
     assert values == defaults
     assert {name: type(value) for name, value in values.items()} == {
         name: type(value) for name, value in defaults.items()}
+
+
+@pytest.mark.parametrize('rate', [10, 30, 60])
+def test_presets_set_the_rate_and_what_the_node_knows(rate):
+    parameters = pytest.importorskip('lmii_ros.nodes.parameters')
+    path = SOURCE / 'config' / f'preset_{rate}fps.yaml'
+    values = yaml.safe_load(path.read_text())['/**']['ros__parameters']
+    defaults = asdict(parameters.Settings())
+    assert values['target_fps'] == rate
+    assert values.keys() <= defaults.keys()
+    assert isinstance(values['target_fps'], float)
 
 
 def test_rviz_shows_topics_that_the_node_publishes():

@@ -100,8 +100,8 @@ def test_arguments_are_listed_with_description_and_default(launch, file, own):
     assert len(arguments) == process.output.count("':\n")
     assert own | {
         'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',
-        'image_transport',
-        'namespace', 'log_level', 'use_sim_time'} <= {name for name, _, _ in arguments}
+        'target_fps', 'image_transport', 'namespace', 'log_level', 'use_sim_time'} <= {
+            name for name, _, _ in arguments}
 
 
 def test_given_arguments_win_over_the_parameter_file(install, launch, client, params_file):
@@ -132,6 +132,23 @@ def test_arguments_not_given_leave_the_parameter_file_alone(launch, client, para
         'use_sim_time') == [192, 'compressed', 0.25, 'lpsnet_s_camvid', False]
     wait_for_subscribers(client, '/left/image_raw/compressed', '/left/camera_info')
     assert profiles(process) == {'FASTRTPS_DEFAULT_PROFILES_FILE': str(own_profile)}
+
+
+@pytest.mark.parametrize('arguments, rate', [
+    (['target_fps:=2'], 2.0),
+    (['params_file:=SHARE/config/preset_10fps.yaml'], 10.0),
+])
+def test_a_target_rate_is_taken_up(install, launch, client, arguments, rate):
+    share = str(install / 'lmii_ros' / 'share' / 'lmii_ros')
+    process = launch(
+        'demo.launch.py', 'rviz:=false', 'rate:=5', 'width:=320', 'height:=240',
+        *(argument.replace('SHARE', share) for argument in arguments))
+    images = client.listen(Image, '/segmentation_node/labels')
+    client.until(lambda: images, START_TIMEOUT_S)
+    assert parameters(client, '/segmentation_node', 'target_fps') == [rate]
+    process.wait_for_output(
+        rf'{rate:g} frames/s of 320x240: \w+ in \w+ at height \d+, expected mIoU')
+    assert (images[0].width, images[0].height) == (320, 240)
 
 
 def test_a_missing_weight_file_ends_the_launch(launch):

@@ -143,8 +143,8 @@ def test_every_parameter_is_described(node, client):
         if not name.startswith(('qos_overrides.', 'use_sim_time', 'start_type_description'))}
     assert set(own) == {
         'weights', 'engine', 'device', 'precision', 'threads', 'image_transport', 'input_height',
-        'drivable_classes', 'min_confidence', 'opacity', 'jpeg_quality', 'stale_after',
-        'autostart'}
+        'target_fps', 'headroom', 'offered_weights', 'drivable_classes', 'min_confidence',
+        'opacity', 'jpeg_quality', 'stale_after', 'autostart'}
     for name, descriptor in own.items():
         assert descriptor.description.endswith('.'), name
     integers = {name: own[name].integer_range[0] for name in (
@@ -152,9 +152,10 @@ def test_every_parameter_is_described(node, client):
     assert {name: (value.from_value, value.to_value) for name, value in integers.items()} == {
         'threads': (0, 256), 'input_height': (0, 4096), 'jpeg_quality': (1, 100)}
     floats = {name: own[name].floating_point_range[0] for name in (
-        'min_confidence', 'opacity', 'stale_after')}
+        'target_fps', 'headroom', 'min_confidence', 'opacity', 'stale_after')}
     assert {name: (value.from_value, value.to_value) for name, value in floats.items()} == {
-        'min_confidence': (0, 1), 'opacity': (0, 1), 'stale_after': (0.1, 3600)}
+        'target_fps': (0, 1000), 'headroom': (0.1, 1), 'min_confidence': (0, 1),
+        'opacity': (0, 1), 'stale_after': (0.1, 3600)}
     assert own['autostart'].read_only
 
 

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import torch
 
+from lmii_ros.machine import processor
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -63,7 +65,7 @@ def ratio(baseline: np.ndarray, contender: np.ndarray) -> float:
 def machine() -> dict[str, object]:
     """Return what a figure cannot be understood without: machine, load and versions."""
     return {
-        'processor': _processor(),
+        'processor': processor(),
         'cores': os.cpu_count(),
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'load': [round(load, 1) for load in os.getloadavg()],
@@ -80,14 +82,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    try:
-        with open('/proc/cpuinfo') as file:
-            for line in file:
-                if line.startswith('model name'):
-                    return line.partition(':')[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

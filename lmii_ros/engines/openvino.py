@@ -106,7 +106,9 @@ class OpenVINOEngine(HostEngine):
             # Of sizes that become constants, as they shall; and of torch's tracing being
             # deprecated, whose result OpenVINO runs faster than that of torch.export.
             warnings.simplefilter('ignore')
+            # Its check, which traces again and compares, takes half of the time.
+            example = tuple(torch.zeros(shape) for shape in shapes)
+            traced = torch.jit.trace(self._network, example, check_trace=False)
             model = openvino.convert_model(
-                self._network, input=[list(shape) for shape in shapes],
-                example_input=tuple(torch.zeros(shape) for shape in shapes))
+                traced, input=[list(shape) for shape in shapes], example_input=example)
         openvino.save_model(model, path, compress_to_fp16=False)

@@ -54,6 +54,22 @@ DESCRIPTORS = (
         additional_constraints=f'0, or at least {MIN_INPUT_HEIGHT}',
         integer_range=[IntegerRange(from_value=0, to_value=4096, step=1)]),
     ParameterDescriptor(
+        name='target_fps',
+        description='Frames per second to hold: the node measures which of the offered weights, '
+        'at which input height and precision, is the best that this machine can run so fast, and '
+        'steps down and up again as the load changes. 0 for the fixed weights and input_height.',
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1000.0)]),
+    ParameterDescriptor(
+        name='headroom',
+        description='Share of the time between two frames that the network and all around it may '
+        'take, with target_fps.',
+        floating_point_range=[FloatingPointRange(from_value=0.1, to_value=1.0)]),
+    ParameterDescriptor(
+        name='offered_weights',
+        description='Weight files to choose from with target_fps.',
+        additional_constraints='paths, names of shipped ones, or auto: where weights is a shipped '
+        'one, all shipped ones of its classes, else weights alone'),
+    ParameterDescriptor(
         name='drivable_classes',
         description='Names of the classes that the vehicle may drive on; one empty name for those '
         'of the weight file\'s class table.'),
@@ -89,6 +105,9 @@ class Settings:
     threads: int = 0
     image_transport: str = 'raw'
     input_height: int = 0
+    target_fps: float = 0.0
+    headroom: float = 0.8
+    offered_weights: tuple[str, ...] = ('auto',)
     drivable_classes: tuple[str, ...] = ('',)
     min_confidence: float = 0.0
     opacity: float = 0.5

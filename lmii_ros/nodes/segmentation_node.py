@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -29,23 +29,20 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 from lmii_ros import frames
 from lmii_ros.engines import NonFiniteOutput
-from lmii_ros.engines import OutOfMemory
 from lmii_ros.frames import FrameError
 from lmii_ros.nodes import parameters
 from lmii_ros.nodes import process
 from lmii_ros.nodes.newest_frame import NewestFrame
+from lmii_ros.nodes.operation import Operation
 from lmii_ros.nodes.outputs import Outputs
-from lmii_ros.nodes.parameters import MIN_INPUT_HEIGHT
-from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.statistics import FrameStatistics
-
-if TYPE_CHECKING:
-    from lmii_ros.segmenter import Segmenter
+from lmii_ros.operating_point import Cancelled
 
 DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 5.0
@@ -77,8 +74,7 @@ class SegmentationNode(LifecycleNode):
             read_only=True)).value
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._statistics = FrameStatistics()
-        self._segmenter: Segmenter | None = None
-        self._prepared: set[tuple[int, int]] = set()
+        self._operation: Operation | None = None
         self._outputs: Outputs | None = None
         self._camera_info: CameraInfo | None = None
         self._newest: NewestFrame[tuple[Image | CompressedImage, float]] | None = None
@@ -90,6 +86,7 @@ class SegmentationNode(LifecycleNode):
         self.create_timer(
             DIAGNOSTICS_PERIOD_S, self._publish_diagnostics,
             clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(Trigger, '~/calibrate', self._on_calibrate)
 
     def start(self) -> None:
         """Configure and activate, with autostart. See :class:`process.RunnableNode`."""
@@ -106,24 +103,14 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, run it once, and create the publishers."""
         # torch takes seconds to import; in here a signal in the meantime ends the process cleanly.
-        from lmii_ros.segmenter import Segmenter
-        settings = self._settings
         try:
-            segmenter = Segmenter(
-                settings.weights, engine=settings.engine, device=settings.device,
-                precision=settings.precision, threads=settings.threads,
-                input_height=settings.input_height)
-            settings.drivable(segmenter.info.classes)
-            self.get_logger().info(
-                'preparing the network, which takes some seconds at its first start on a machine')
-            # The first run allocates and chooses kernels: no camera frame is to wait for that.
-            segmenter.prepare(segmenter.info.input_size)
+            operation = Operation(self._settings, self.get_logger())
+            segmenter = operation.segmenter
             self._outputs = Outputs(self, segmenter.info.classes)
         except Exception as error:
             # Whatever it is: rclpy would drop it without a word.
             return self._refuse('configure', error)
-        self._segmenter = segmenter
-        self._prepared.clear()
+        self._operation = operation
         self._statistics = FrameStatistics()
         self.get_logger().info(
             f'{segmenter.weight_file.name}: {segmenter.info.network} with the classes of '
@@ -141,6 +128,7 @@ class SegmentationNode(LifecycleNode):
             self._stop_receiving()
             return self._refuse('activate', error)
         super().on_activate(state)
+        self._operation.resume()
         self._worker = threading.Thread(
             target=self._work, args=(newest,), name='segmentation', daemon=True)
         self._worker.start()
@@ -180,7 +168,9 @@ class SegmentationNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.close()
         self._outputs = None
-        self._segmenter = None
+        if self._operation is not None:
+            self._operation.close()
+        self._operation = None
 
     def _subscribe(self) -> None:
         overriding = QoSOverridingOptions.with_default_policies()
@@ -202,6 +192,8 @@ class SegmentationNode(LifecycleNode):
         self._input_subscriptions = []
         if self._newest is not None and self._newest.close():
             self._statistics.dropped('deactivated')
+        if self._operation is not None:
+            self._operation.cancel()
         if self._worker is not None:
             self._worker.join(timeout_s)
         self._newest = self._worker = None
@@ -213,22 +205,31 @@ class SegmentationNode(LifecycleNode):
             self._outputs.publish_camera_info(message.header, self._camera_info)
         elif self._newest.put((message, time.monotonic())):
             self._statistics.dropped('superseded')
+            self._operation.lost()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        configured = self._segmenter is not None
+        configured = self._operation is not None
         try:
             settings = self._settings.changed(changes, configured=configured)
             if configured:
-                settings.drivable(self._segmenter.info.classes)
-                if settings.input_height != self._settings.input_height:
-                    self._segmenter.input_height = settings.input_height
-        except ValueError as error:
+                self._operation.check(settings)
+        except (ValueError, OSError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._settings = settings
         return SetParametersResult(successful=True)
+
+    def _on_calibrate(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._worker is None or not self._settings.target_fps:
+            response.message = 'nothing to measure: ' + (
+                'target_fps is 0' if self._worker else 'the node is not active')
+            return response
+        self._operation.calibrate()
+        response.success = True
+        response.message = 'measuring anew with the next frame that is labelled'
+        return response
 
     def _work(self, newest: NewestFrame) -> None:
         try:
@@ -255,13 +256,18 @@ class SegmentationNode(LifecycleNode):
         try:
             frame = frames.decode(message)
             times.append(time.monotonic())
-            segmentation, = self._segment(frame, settings)
+            segmentation = self._operation.segment(
+                partial(frames.decode, message), frame, settings,
+                confidence=self._outputs.wanted('confidence'))
             times.append(time.monotonic())
         except FrameError as error:
             self._drop(error.reason, str(error))
             return
         except NonFiniteOutput as error:
             self._drop('non_finite_output', str(error))
+            return
+        except Cancelled:
+            self._statistics.dropped('deactivated')
             return
         self._outputs.publish(message.header, frame, segmentation, settings)
         self._outputs.publish_camera_info(message.header, self._camera_info)
@@ -270,34 +276,7 @@ class SegmentationNode(LifecycleNode):
         self._statistics.labelled(
             latency if 0 <= latency < MAX_LATENCY_S else None,
             dict(zip(STEPS, np.diff(times))))
-
-    def _segment(self, frame: np.ndarray, settings: Settings) -> list:
-        wanted = {
-            'confidence': self._outputs.wanted('confidence'),
-            'min_confidence': settings.min_confidence,
-        }
-        try:
-            self._prepare(frame.shape[:2])
-            return self._segmenter.segment([frame], **wanted)
-        except OutOfMemory as error:
-            height = self._segmenter.input_size(frame.shape[:2])[0] // 2
-            if height < MIN_INPUT_HEIGHT:
-                raise NodeFailed(str(error)) from error
-            self.get_logger().error(f'{error}; going on at input height {height}')
-            self._segmenter.input_height = height
-        try:
-            return self._segmenter.segment([frame], **wanted)
-        except OutOfMemory as error:
-            raise NodeFailed(f'{error}; use a smaller network or input_height') from error
-
-    def _prepare(self, frame_size: tuple[int, int]) -> None:
-        input_size = self._segmenter.input_size(frame_size)
-        if input_size not in self._prepared:
-            self.get_logger().info(
-                f'frames of {frame_size[1]}x{frame_size[0]}: preparing the network for '
-                f'{input_size[1]}x{input_size[0]}, which may take some seconds')
-            self._segmenter.prepare(frame_size)
-            self._prepared.add(input_size)
+        self._operation.labelled(times[-1] - times[1])
 
     def _drop(self, reason: str, why: str) -> None:
         self._statistics.dropped(reason)
@@ -305,15 +284,7 @@ class SegmentationNode(LifecycleNode):
             f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
 
     def _publish_diagnostics(self) -> None:
-        segmenter = self._segmenter
-        facts = {} if segmenter is None else {
-            'weights': segmenter.weight_file.name,
-            'network': segmenter.info.network,
-            'engine': segmenter.engine.name,
-            'device': segmenter.engine.device,
-            'precision': segmenter.engine.precision,
-            'input height': segmenter.input_height or segmenter.info.input_size[0],
-        }
+        facts = {} if self._operation is None else self._operation.facts()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [self._statistics.report(

@@ -1,0 +1,341 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""At which operating point the node labels: fixed by parameters, or kept for a target rate."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+
+import numpy as np
+
+from lmii_ros.engines import OutOfMemory
+from lmii_ros.nodes.parameters import MIN_INPUT_HEIGHT
+from lmii_ros.nodes.parameters import Settings
+from lmii_ros.nodes.process import NodeFailed
+from lmii_ros.nodes.standby import Standby
+
+if TYPE_CHECKING:
+    from lmii_ros.operating_point import OperatingPoint
+    from lmii_ros.operating_point.controller import Controller
+    from lmii_ros.operating_point.search import Choice
+    from lmii_ros.segmenter import Segmentation
+    from lmii_ros.segmenter import Segmenter
+
+DECISION_PERIOD_S = 0.1
+MAX_BLIND_S = 3.0
+"""So long frames are not judged while a network is made ready beside them, which slows them."""
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """What the operating point depends on; if it changes, the point is chosen anew."""
+
+    frame_size: tuple[int, int]
+    target_fps: float
+    headroom: float
+    offered_weights: tuple[str, ...]
+    input_height: int
+
+
+class Operation:
+    """
+    The network that labels, and which one that is.
+
+    The worker's thread calls :meth:`segment` and :meth:`labelled`; only there the live network is
+    replaced, between two frames. The other methods may be called from any thread.
+
+    :param settings: Those the node is configured with.
+    :param logger: The node's.
+    :raises ValueError: If a weight file, engine, device or precision is not as it should be.
+    :raises OutOfMemory: If the device's memory does not suffice.
+    """
+
+    def __init__(self, settings: Settings, logger: Any) -> None:
+        from lmii_ros.segmenter import Segmenter
+        self._settings = settings
+        self._logger = logger
+        self.segmenter = Segmenter(
+            settings.weights, engine=settings.engine, device=settings.device,
+            precision=settings.precision, threads=settings.threads,
+            input_height=settings.input_height)
+        self.why_engine = self.segmenter.why_engine
+        self.check(settings)
+        logger.info(
+            'preparing the network, which takes some seconds at its first start on a machine')
+        # The first run allocates and chooses kernels: no camera frame is to wait for that.
+        self.segmenter.prepare(self.segmenter.info.input_size)
+        self._prepared: set[tuple[int, int]] = set()
+        self._demand: _Demand | None = None
+        self._standby: Standby | None = None
+        self._controller: Controller | None = None
+        self._choice: Choice | None = None
+        self._next_decision = 0.0
+        self._lost = 0
+        self._lost_seen = 0
+        self._switches = 0
+        self._calibrating = False
+        self._calibrate_anew = threading.Event()
+        self._cancelled = threading.Event()
+
+    def check(self, settings: Settings) -> None:
+        """
+        Raise a ValueError if these settings cannot be used with the network's classes.
+
+        :raises ValueError: Of the weight files offered, or of the class table.
+        """
+        settings.drivable(self.segmenter.info.classes)
+        if settings.target_fps:
+            from lmii_ros.operating_point.candidates import offers
+            offers(settings.offered_weights, settings.weights)
+
+    def resume(self) -> None:
+        """Frames are going to come."""
+        self._cancelled.clear()
+
+    def cancel(self) -> None:
+        """Let a calibration end soon, since no more frames are wanted."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Release what is held besides the live network."""
+        self._stop_control()
+
+    def calibrate(self) -> None:
+        """Measure anew with the next frame."""
+        self._calibrate_anew.set()
+
+    def lost(self) -> None:
+        """Count a frame that came while another one was waiting already."""
+        self._lost += 1
+
+    def facts(self) -> dict[str, object]:
+        """Return what diagnostics tell."""
+        segmenter, controller, choice = self.segmenter, self._controller, self._choice
+        facts: dict[str, object] = {
+            'weights': segmenter.weight_file.name,
+            'network': segmenter.info.network,
+            'engine': segmenter.engine.name,
+            'device': segmenter.engine.device,
+            'precision': segmenter.engine.precision,
+            'input height': segmenter.input_height or segmenter.info.input_size[0],
+        }
+        if self._calibrating:
+            facts['calibrating'] = 'yes'
+        if controller is not None and choice is not None:
+            timing = controller.ladder[controller.index]
+            facts |= {
+                'target rate (Hz)': f'{self._settings.target_fps:g}',
+                'expected mIoU (%)': f'{100 * timing.candidate.miou:.1f}',
+                'calibrated p90 (ms)': f'{1000 * timing.p90_s:.1f}',
+                'budget (ms)': f'{1000 * choice.budget_s:.1f}',
+                'operating point': f'{timing.candidate.point}, ' + (
+                    'as chosen' if timing == choice.timing else
+                    'stepped down' if timing.p90_s < choice.timing.p90_s else 'stepped up'),
+                'switches': self._switches,
+            }
+            if not choice.fits:
+                facts['misses the target'] = choice.miss()
+        return facts
+
+    def segment(
+        self,
+        decode: Callable[[], np.ndarray],
+        frame: np.ndarray,
+        settings: Settings,
+        *,
+        confidence: bool,
+    ) -> Segmentation:
+        """
+        Label a frame, at a point that is chosen first if the frame's size or settings are new.
+
+        :param decode: Returns the frame; a calibration times it too.
+        :param frame: uint8 [H, W, 3] in blue, green, red.
+        :param settings: Of this frame.
+        :param confidence: Whether to give the confidence too.
+        :raises NodeFailed: If there is no network that can label it.
+        :raises NonFiniteOutput: If the network's output is not finite.
+        :raises Cancelled: If a calibration was told to end.
+        """
+        try:
+            self._settle(decode, frame.shape[:2], settings)
+        except ValueError as error:
+            raise NodeFailed(f'no operating point: {error}') from error
+        try:
+            segmentation, = self.segmenter.segment(
+                [frame], confidence=confidence, min_confidence=settings.min_confidence)
+        except OutOfMemory as error:
+            self._make_do(error, frame.shape[:2])
+            try:
+                segmentation, = self.segmenter.segment(
+                    [frame], confidence=confidence, min_confidence=settings.min_confidence)
+            except OutOfMemory as error:
+                raise NodeFailed(f'{error}; use a smaller network or input_height') from error
+        return segmentation
+
+    def labelled(self, took_s: float) -> None:
+        """
+        Take note of a frame whose outputs were published; perhaps go on at another point.
+
+        :param took_s: Seconds from its taking to the end of publishing.
+        """
+        controller, now = self._controller, time.monotonic()
+        if controller is None:
+            return
+        lost, self._lost_seen = self._lost - self._lost_seen, self._lost
+        if 0 < self._standby.working_s < MAX_BLIND_S:
+            return
+        controller.labelled(now, took_s)
+        controller.lost(now, lost)
+        if now < self._next_decision:
+            return
+        self._next_decision = now + DECISION_PERIOD_S
+        wanted = controller.decide(now)
+        if wanted is not None:
+            self._switch(wanted, now)
+        self._make_ready()
+
+    def _settle(
+        self, decode: Callable[[], np.ndarray], frame_size: tuple[int, int], settings: Settings,
+    ) -> None:
+        demand = _Demand(
+            frame_size, settings.target_fps, settings.headroom, settings.offered_weights,
+            settings.input_height)
+        anew = self._calibrate_anew.is_set()
+        if demand == self._demand and not anew:
+            return
+        self._settings = settings
+        self._stop_control()
+        if settings.target_fps:
+            self._choose(decode, demand, anew)
+        else:
+            self._fix(demand)
+        self._demand = demand
+        self._calibrate_anew.clear()
+
+    def _fix(self, demand: _Demand) -> None:
+        """Label at the point that the parameters name."""
+        from lmii_ros import weights
+        settings, segmenter = self._settings, self.segmenter
+        if self._choice is not None:
+            self._choice = None
+            self._prepared.clear()
+            segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
+        segmenter.input_height = demand.input_height
+        self.segmenter = segmenter
+        input_size = segmenter.input_size(demand.frame_size)
+        if input_size in self._prepared:
+            return
+        height, width = demand.frame_size
+        self._logger.info(
+            f'frames of {width}x{height}: preparing the network for '
+            f'{input_size[1]}x{input_size[0]}, which may take some seconds')
+        # Where memory runs out, the frame itself will find out, and make do with less.
+        with suppress(OutOfMemory):
+            segmenter.prepare(demand.frame_size)
+            self._prepared.add(input_size)
+
+    def _choose(
+        self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
+    ) -> None:
+        """Find and take the best point for the target rate."""
+        from lmii_ros.operating_point.controller import Controller
+        from lmii_ros.operating_point.search import front
+        self._calibrating = True
+        try:
+            choice = self._search(decode, demand, anew)
+        finally:
+            self._calibrating = False
+        if not choice.fits:
+            self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
+        segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
+        ladder = front(choice.timings)
+        self._choice = choice
+        self._standby = Standby(
+            lambda point: self._make(point, demand.frame_size), self._logger)
+        self._lost_seen = self._lost
+        self.segmenter = segmenter
+        self._controller = Controller(
+            ladder, ladder.index(choice.timing), demand.target_fps, demand.headroom)
+        self._make_ready()
+
+    def _search(
+        self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
+    ) -> Choice:
+        from lmii_ros.operating_point.calibration import LIMIT_S
+        from lmii_ros.operating_point.calibration import Calibration
+        from lmii_ros.operating_point.candidates import candidates
+        from lmii_ros.operating_point.candidates import offers
+        from lmii_ros.operating_point.search import search
+        settings = self._settings
+        height, width = demand.frame_size
+        target = f'{demand.target_fps:g} frames/s of {width}x{height}'
+        started = time.monotonic()
+        offered = offers(demand.offered_weights, settings.weights)
+        calibration = Calibration(
+            decode, offered, engine=settings.engine, device=settings.device,
+            threads=settings.threads, anew=anew, limit_s=LIMIT_S, cancelled=self._cancelled.is_set,
+            progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
+        budget_s = demand.headroom / demand.target_fps
+        choice = search(
+            candidates(
+                offered, height, precision=settings.precision,
+                input_height=demand.input_height),
+            lambda candidate: calibration.measure(candidate, budget_s), budget_s)
+        self._logger.info(
+            f'{target}: {choice.timing} of {1000 * budget_s:.1f} ms; {calibration.measured} '
+            f'candidates timed, {time.monotonic() - started:.2f} s')
+        return choice
+
+    def _make(self, point: OperatingPoint, frame_size: tuple[int, int]) -> Segmenter:
+        segmenter = self._load(point.weights, point.precision, point.input_height)
+        segmenter.prepare(frame_size)
+        return segmenter
+
+    def _load(self, weight_file: object, precision: str, input_height: int) -> Segmenter:
+        from lmii_ros.segmenter import Segmenter
+        settings = self._settings
+        return Segmenter(
+            weight_file, engine=settings.engine, device=settings.device, precision=precision,
+            threads=settings.threads, input_height=input_height)
+
+    def _switch(self, wanted: int, now: float) -> None:
+        controller = self._controller
+        before, after = (controller.ladder[index] for index in (controller.index, wanted))
+        segmenter = self._standby.exchange(
+            after.candidate.point, before.candidate.point, self.segmenter)
+        if segmenter is None:
+            return
+        self.segmenter = segmenter
+        took_ms = 1000 * controller.p90_s
+        controller.switched(now, wanted)
+        self._switches += 1
+        self._logger.warning(
+            f'operating point: from {before.candidate.point} (frames took p90 {took_ms:.1f} ms) '
+            f'to {after}')
+
+    def _make_ready(self) -> None:
+        controller = self._controller
+        self._standby.want([
+            controller.ladder[index].candidate.point
+            for index in (controller.lower, controller.higher) if index is not None])
+
+    def _make_do(self, error: OutOfMemory, frame_size: tuple[int, int]) -> None:
+        """Go on with a smaller input, once."""
+        height = self.segmenter.input_size(frame_size)[0] // 2
+        if height < MIN_INPUT_HEIGHT:
+            raise NodeFailed(str(error)) from error
+        self._logger.error(f'{error}; going on at input height {height}')
+        self._stop_control()
+        self.segmenter.input_height = height
+
+    def _stop_control(self) -> None:
+        self._controller = None
+        if self._standby is not None:
+            self._standby.close()
+            self._standby = None

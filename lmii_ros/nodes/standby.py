@@ -1,0 +1,100 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Networks made ready in the background, so that a switch to one costs no frame."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+from typing import Sequence
+
+if TYPE_CHECKING:
+    from lmii_ros.operating_point import OperatingPoint
+    from lmii_ros.segmenter import Segmenter
+
+
+class Standby:
+    """
+    Holds the networks that may be needed next, and no others.
+
+    :param make: Makes a network ready; called in a thread of its own, one at a time.
+    :param logger: The node's.
+    """
+
+    def __init__(self, make: Callable[[OperatingPoint], Segmenter], logger: Any) -> None:
+        self._make = make
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._wanted: list[OperatingPoint] = []
+        self._ready: dict[OperatingPoint, Segmenter] = {}
+        self._failed: set[OperatingPoint] = set()
+        self._thread: threading.Thread | None = None
+        self._working_since: float | None = None
+
+    @property
+    def working_s(self) -> float:
+        """Return for how long a network has been in the making, 0 if none is."""
+        since = self._working_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def want(self, points: Sequence[OperatingPoint]) -> None:
+        """Make these ready, in this order, and drop all others."""
+        with self._lock:
+            self._wanted = list(points)
+            for point in self._ready.keys() - set(points):
+                del self._ready[point]
+            if self._thread is None and self._missing() is not None:
+                self._thread = threading.Thread(
+                    target=self._work, name='standby', daemon=True)
+                self._thread.start()
+
+    def exchange(
+        self, wanted: OperatingPoint, live: OperatingPoint, segmenter: Segmenter,
+    ) -> Segmenter | None:
+        """
+        Return the network for a point, and keep the live one in its place; None if not ready.
+
+        :param wanted: To be live.
+        :param live: Of the network that is live.
+        """
+        with self._lock:
+            ready = self._ready.pop(wanted, None)
+            if ready is not None:
+                self._ready[live] = segmenter
+            return ready
+
+    def close(self) -> None:
+        """Drop all; what is just being made is dropped when it is done."""
+        self.want(())
+
+    def _missing(self) -> OperatingPoint | None:
+        return next((
+            point for point in self._wanted
+            if point not in self._ready and point not in self._failed), None)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                point = self._missing()
+                if point is None:
+                    self._thread = None
+                    return
+            self._working_since = time.monotonic()
+            try:
+                segmenter = self._make(point)
+            except Exception as error:
+                # The live one goes on; this one will not be switched to.
+                self._logger.warning(f'{point} cannot be made ready: {error}')
+                with self._lock:
+                    self._failed.add(point)
+                continue
+            finally:
+                self._working_since = None
+            with self._lock:
+                if point in self._wanted:
+                    self._ready[point] = segmenter
+            # Not held here until the next one is ready.
+            del segmenter

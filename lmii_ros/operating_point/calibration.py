@@ -1,0 +1,192 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Times candidates on this machine, each once: what was measured is kept on disk."""
+
+from __future__ import annotations
+
+import array
+import math
+import time
+from importlib import import_module
+from typing import Callable
+from typing import Sequence
+
+import numpy as np
+
+from lmii_ros import engines
+from lmii_ros import machine
+from lmii_ros import rendering
+from lmii_ros.drivable import drivable_area
+from lmii_ros.engines import EngineError
+from lmii_ros.engines import OutOfMemory
+from lmii_ros.operating_point import Cancelled
+from lmii_ros.operating_point import Candidate
+from lmii_ros.operating_point import OperatingPoint
+from lmii_ros.operating_point import Timing
+from lmii_ros.operating_point.cache import TimingCache
+from lmii_ros.operating_point.candidates import Offer
+from lmii_ros.segmenter import Segmenter
+from lmii_ros.weights import WeightError
+
+WARM_UP = 2
+ROUNDS = 2
+"""The calmer round counts: what happens to disturb one says nothing of the candidate."""
+MIN_FRAMES = 10
+MAX_FRAMES = 20
+MAX_S = 0.25
+"""So long a round lasts, if that makes at least MIN_FRAMES."""
+HOPELESS = 1.5
+"""One whose first frames all take this many times the budget is not timed any further."""
+OPACITY = 0.5
+LIMIT_S = 30.0
+"""A node that waits for its first labels begins to time nothing after so long."""
+
+
+class Calibration:
+    """
+    Times candidates for one camera, with one engine.
+
+    :param decode: Returns a frame as from a message, uint8 [H, W, 3] in blue, green, red; it is
+        timed too.
+    :param offered: Weight files of the candidates.
+    :param engine: Name or ``auto``, see :func:`lmii_ros.engines.choose`.
+    :param device: As of :class:`lmii_ros.segmenter.Segmenter`.
+    :param threads: CPU threads, 0 for the engine's choice.
+    :param anew: Whether to measure what was measured before.
+    :param limit_s: After so many seconds no further candidate is timed; those known still count.
+    :param progress: Takes a line on what is being done.
+    :param cancelled: Whether to stop.
+    :raises EngineError: If the engine is not there.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[], np.ndarray],
+        offered: Sequence[Offer],
+        *,
+        engine: str = 'auto',
+        device: str = 'auto',
+        threads: int = 0,
+        anew: bool = False,
+        limit_s: float = math.inf,
+        progress: Callable[[str], None] = lambda line: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._decode = decode
+        self._frame_size = decode().shape[:2]
+        self._engine, _ = engines.choose(engine, device)
+        self._device = device
+        self._threads = threads
+        self._deadline = time.monotonic() + limit_s
+        self._progress = progress
+        self._cancelled = cancelled
+        self._segmenter: Segmenter | None = None
+        self._caches = {
+            offer.path: TimingCache(self._key(offer), anew=anew) for offer in offered}
+        self.measured = 0
+        """How many candidates were timed, not looked up."""
+
+    def measure(self, candidate: Candidate, budget_s: float) -> Timing | None:
+        """
+        Return what a frame takes, or None where this machine cannot run the candidate in time.
+
+        :param budget_s: Seconds that the p90 should fit; what takes far longer is timed briefly.
+        :raises Cancelled: If told to stop.
+        """
+        point = candidate.point
+        cache = self._caches[point.weights]
+        times = cache.get(point)
+        if times is None:
+            if self._cancelled():
+                raise Cancelled
+            if self.measured and time.monotonic() > self._deadline:
+                self._progress(f'no time left for {point}')
+                return None
+            self._progress(f'timing {point}')
+            try:
+                times = self._time(point, budget_s)
+                if any(p90_s < times[1] for _, p90_s in cache.larger(point)):
+                    # A larger size was faster: can it be chance?
+                    times = min(times, self._time(point, budget_s), key=lambda pair: pair[1])
+            except (EngineError, OutOfMemory, WeightError) as error:
+                self._progress(f'{point} cannot be run: {error}')
+                return None
+            self.measured += 1
+            cache.put(point, times)
+        return Timing(candidate, *times)
+
+    def _time(self, point: OperatingPoint, budget_s: float) -> tuple[float, float]:
+        segmenter = self._segmenter
+        if segmenter is None or (segmenter.weight_file, segmenter.engine.precision) != (
+                point.weights, point.precision):
+            # First, so that no two networks are in memory.
+            self._segmenter = segmenter = None
+            self._segmenter = segmenter = Segmenter(
+                point.weights, engine=self._engine, device=self._device,
+                precision=point.precision, threads=self._threads)
+        segmenter.input_height = point.input_height
+        path = frame_path(segmenter, self._decode)
+        for _ in range(WARM_UP):
+            path()
+        rounds = []
+        for _ in range(ROUNDS):
+            taken = _round(path, HOPELESS * budget_s)
+            rounds.append((float(np.median(taken)), float(np.percentile(taken, 90))))
+            if len(taken) < MIN_FRAMES:
+                break
+        return min(rounds, key=lambda pair: pair[1])
+
+    def _key(self, offer: Offer) -> dict[str, object]:
+        from torch import cuda
+        gpu = None
+        if self._device != 'cpu' and cuda.is_available():
+            gpu = cuda.get_device_name(None if self._device == 'auto' else self._device)
+        height, width = self._frame_size
+        return {
+            'processor': machine.processor(),
+            'cores': machine.cores(),
+            'gpu': gpu,
+            'engine': self._engine,
+            'engine version': import_module(self._engine).__version__,
+            'device': self._device,
+            'threads': self._threads,
+            'weights': offer.digest,
+            'frame': [height, width],
+        }
+
+
+def _round(path: Callable[[], None], hopeless_s: float) -> list[float]:
+    """Return the seconds that frames took, of only a few if all take longer than that."""
+    taken: list[float] = []
+    started = time.perf_counter()
+    while len(taken) < MAX_FRAMES and (
+            len(taken) < MIN_FRAMES or time.perf_counter() - started < MAX_S):
+        before = time.perf_counter()
+        path()
+        taken.append(time.perf_counter() - before)
+        if len(taken) == 3 and min(taken) > hopeless_s:
+            break
+    return taken
+
+
+def frame_path(
+    segmenter: Segmenter, decode: Callable[[], np.ndarray],
+) -> Callable[[], None]:
+    """
+    Return what the node does with a frame, but for publishing: labels and overlay.
+
+    :param decode: Returns the frame, uint8 [H, W, 3] in blue, green, red.
+    """
+    classes = segmenter.info.classes
+    palette = classes.palette()
+    drivable = classes.indices(classes.drivable)
+
+    def path() -> None:
+        frame = decode()
+        segmentation, = segmenter.segment([frame])
+        area = drivable_area(segmentation.labels, drivable)
+        overlay = rendering.overlay(frame, segmentation.labels, area, palette, OPACITY)
+        for pixels in (segmentation.labels, overlay):
+            array.array('B').frombytes(memoryview(pixels).cast('B'))
+
+    return path

@@ -1,0 +1,192 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps a frame rate under load: down soon, up with patience."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Sequence
+
+from lmii_ros.operating_point import Timing
+
+WINDOW_S = 3.0
+"""Frames of so many last seconds are judged, more only if they are fewer than MIN_FRAMES."""
+MIN_FRAMES = 10
+MAX_AGE_S = 30.0
+MIN_SLOW = 5
+"""Fewer frames than this that took too long may be chance."""
+SUSTAINED_S = 0.5
+SUSTAINED_FRAMES = 4
+"""Once most frames of so long, and at least so many, have taken too long, it is enough."""
+SAME_LOAD_S = 5.0
+"""Two points that follow each other within so long were under the same load."""
+MAX_LOST = 0.03
+"""Share of frames lost in the window that is too much."""
+LOWER_SHARE = 0.6
+"""The point to step down to takes at most this share of the time, where there is one."""
+PATIENCE_S = 10.0
+"""So long a better point must be expected to fit before it is taken."""
+BEYOND = 3
+"""A point above the one that was chosen by measurement must do so for this many times as long."""
+PROVEN = 10
+"""A point that had to be left within this many times its waiting time has failed."""
+MAX_FAILURES = 6
+"""The waiting time doubles with each failure, up to this many times."""
+
+
+class Controller:
+    """
+    Decides when to leave an operating point, by what frames took there; it holds no clock.
+
+    Down: when the p90 of the last seconds exceeds the frame period, or frames are lost. Up: when
+    for a while a better point was expected to fit the budget. What to expect of a point is its
+    calibrated p90, plus what frames always took beyond that, times the present slowdown.
+
+    It does not oscillate: budget and period lie apart (the headroom), and each time that a step
+    up does not last, the next one waits twice as long.
+
+    :param ladder: Points to switch between, the fastest first, each better than the one before;
+        see :func:`lmii_ros.operating_point.search.front`.
+    :param index: Of the present one.
+    :param target_fps: Frames per second to keep.
+    :param headroom: Share of the frame period that the p90 may take.
+    """
+
+    def __init__(
+        self, ladder: Sequence[Timing], index: int, target_fps: float, headroom: float,
+    ) -> None:
+        self.ladder = tuple(ladder)
+        self.index = index
+        self._home = index
+        self._period_s = 1 / target_fps
+        self._budget_s = headroom / target_fps
+        self._overhead_s = float('inf')
+        self._failures = 0
+        self._last_up: float | None = None
+        self._left: tuple[float, float, float] | None = None
+        self._restart()
+
+    @property
+    def lower(self) -> int | None:
+        """Return the index of the point to step down to, None at the fastest."""
+        limit_s = LOWER_SHARE * self.ladder[self.index].p90_s
+        fast_enough = [at for at in range(self.index) if self.ladder[at].p90_s <= limit_s]
+        return fast_enough[-1] if fast_enough else 0 if self.index else None
+
+    @property
+    def higher(self) -> int | None:
+        """Return the index of the point to step up to, None at the best."""
+        if self._goal is not None:
+            return self._goal
+        if self.index < self._home:
+            return self._home
+        return self.index + 1 if self.index + 1 < len(self.ladder) else None
+
+    @property
+    def p90_s(self) -> float:
+        """Return the p90 of the frames that are judged, in seconds."""
+        return _percentile([took_s for _, took_s in self._frames], 0.9)
+
+    def labelled(self, now: float, took_s: float) -> None:
+        """Take note of a frame: when it was published, and for how long it was worked on."""
+        self._frames.append((now, took_s))
+
+    def lost(self, now: float, count: int) -> None:
+        """Take note of frames that came while another one was waiting already."""
+        self._lost.extend([now] * count)
+
+    def decide(self, now: float) -> int | None:
+        """Return the index of the point to switch to, or None to stay."""
+        self._forget(now)
+        if self._is_overloaded(now):
+            self._goal = None
+            return self.lower
+        if len(self._frames) < MIN_FRAMES:
+            return None
+        took_s = self.p90_s
+        self._overhead_s = min(
+            self._overhead_s, max(0.0, took_s - self.ladder[self.index].p90_s))
+        fitting = [
+            at for at in range(self.index + 1, len(self.ladder))
+            if self._expected_s(at, took_s) <= self._budget_s]
+        if not fitting:
+            self._goal = None
+            return None
+        if self._goal is None:
+            self._goal, self._goal_since = fitting[-1], now
+        # The least of what seemed possible, so that a lucky second does not count.
+        self._goal = min(self._goal, fitting[-1])
+        wait_s = self.patience_s * (BEYOND if self._goal > self._home else 1)
+        return self._goal if now - self._goal_since >= wait_s else None
+
+    @property
+    def patience_s(self) -> float:
+        """Return how long the chosen point must be expected to fit before it is taken again."""
+        return PATIENCE_S * 2 ** self._failures
+
+    def switched(self, now: float, index: int) -> None:
+        """Take note of having switched, to the point asked for or to another."""
+        if index > self.index:
+            self._last_up = now
+        elif index < self.index and self._last_up is not None:
+            proven = now - self._last_up > PROVEN * self.patience_s
+            self._failures = max(0, self._failures - 1) if proven else min(
+                self._failures + 1, MAX_FAILURES)
+            self._last_up = None
+        self._compare(now)
+        self.index = index
+        self._restart()
+
+    def _compare(self, now: float) -> None:
+        """Learn from two points in short succession how much of a frame's time is overhead."""
+        if len(self._frames) < SUSTAINED_FRAMES:
+            return
+        here_s, took_s = self.ladder[self.index].p90_s, self.p90_s
+        if self._left is not None and now - self._left[0] < SAME_LOAD_S:
+            _, there_s, other_s = self._left
+            # took = slowdown * (calibrated + overhead) at both.
+            if (took_s - other_s) * (here_s - there_s) > 0:
+                overhead_s = (here_s * other_s - there_s * took_s) / (took_s - other_s)
+                self._overhead_s = min(self._overhead_s, max(0.0, overhead_s))
+        self._left = (now, here_s, took_s)
+
+    def _restart(self) -> None:
+        self._frames: deque[tuple[float, float]] = deque()
+        self._lost: deque[float] = deque()
+        self._goal: int | None = None
+        self._goal_since = 0.0
+
+    def _forget(self, now: float) -> None:
+        while self._lost and self._lost[0] < now - WINDOW_S:
+            self._lost.popleft()
+        while self._frames and self._frames[0][0] < now - (
+                WINDOW_S if len(self._frames) > MIN_FRAMES else MAX_AGE_S):
+            self._frames.popleft()
+
+    def _is_overloaded(self, now: float) -> bool:
+        if not self._frames:
+            return False
+        slow = sum(took_s > self._period_s for _, took_s in self._frames)
+        if slow >= MIN_SLOW and slow > 0.1 * len(self._frames):
+            return True
+        recent = [took_s for at, took_s in self._frames if at >= now - SUSTAINED_S]
+        if len(recent) < SUSTAINED_FRAMES:
+            recent = [took_s for _, took_s in list(self._frames)[-SUSTAINED_FRAMES:]]
+        if len(recent) >= SUSTAINED_FRAMES and _percentile(recent, 0.25) > self._period_s and (
+                self._frames[0][0] <= now - SUSTAINED_S):
+            return True
+        # A camera that is faster than the target loses frames as it should.
+        span_s = now - min(self._frames[0][0], *self._lost) if self._lost else 0.0
+        return (
+            len(self._lost) >= MIN_SLOW
+            and len(self._lost) > MAX_LOST * (len(self._frames) + len(self._lost))
+            and len(self._frames) * self._period_s < span_s * (1 - MAX_LOST))
+
+    def _expected_s(self, index: int, took_s: float) -> float:
+        here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
+        return took_s * there / here
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    # NumPy takes ten times as long for so few.
+    return sorted(values)[round(share * (len(values) - 1))]

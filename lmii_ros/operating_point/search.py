@@ -1,0 +1,211 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The best candidate that is fast enough, with few of them timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Callable
+from typing import Iterable
+from typing import Sequence
+
+from lmii_ros.operating_point import Candidate
+from lmii_ros.operating_point import OperatingPointError
+from lmii_ros.operating_point import Timing
+
+MIN_GAIN = 0.002
+"""Gains of expected mIoU up to this (0.2 points) are not worth a measurement."""
+RESERVE = 0.6
+"""Share of the chosen one's latency; the best candidate that is so fast is timed too, and the
+smallest of the file, to fall back on."""
+
+Measure = Callable[[Candidate], 'Timing | None']
+
+
+@dataclass(frozen=True)
+class Choice:
+    """
+    What was found.
+
+    :param timing: Of the chosen candidate.
+    :param timings: Of all candidates that were timed.
+    :param budget_s: What the p90 was to fit into, in seconds.
+    """
+
+    timing: Timing
+    timings: tuple[Timing, ...]
+    budget_s: float
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the chosen candidate is fast enough."""
+        return self.timing.p90_s <= self.budget_s
+
+    def miss(self) -> str:
+        """Return by how much the chosen candidate misses the budget, in words for the user."""
+        p90_s = self.timing.p90_s
+        return (
+            f'{self.timing} is {1000 * (p90_s - self.budget_s):.1f} ms more than the '
+            f'{1000 * self.budget_s:.1f} ms it may take, {p90_s / self.budget_s:.2f} times')
+
+
+def search(
+    candidates: Iterable[Candidate],
+    measure: Measure,
+    budget_s: float,
+    *,
+    exhaustive: bool = False,
+) -> Choice:
+    """
+    Find the candidate of the best expected mIoU whose p90 fits a budget, else the fastest.
+
+    Latency grows with the input height. So along the heights of a file and precision the
+    largest that fits is found by bisection, guided by the heights already timed; and of a file
+    only those candidates are timed that would gain more than :data:`MIN_GAIN` over the best so
+    far. fp32 is taken to be the slowest precision.
+
+    :param measure: Times a candidate, or returns None where the machine cannot run it.
+    :param budget_s: Seconds.
+    :param exhaustive: Whether to time all candidates instead.
+    :raises OperatingPointError: If no candidate can be run.
+    """
+    timed: dict[Candidate, Timing] = {}
+    refused = set()
+
+    def time(candidate: Candidate) -> Timing | None:
+        family = _family(candidate)
+        if candidate not in timed and family not in refused:
+            timing = measure(candidate)
+            if timing is None:
+                refused.add(family)
+            else:
+                timed[candidate] = timing
+        return timed.get(candidate)
+
+    families = _families(candidates)
+    if exhaustive:
+        for candidate in candidates:
+            time(candidate)
+    else:
+        best = None
+        for rungs in families:
+            rungs = [
+                rung for rung in rungs if not _is_hopeless(rung, best, timed.values(), budget_s)]
+            # The smallest of a later file is likely to be too slow already, and ends its search.
+            guess = 0 if timed else len(rungs) // 2
+            best = _largest_that_fits(rungs, guess, time, budget_s) or best
+    if not timed:
+        raise OperatingPointError('no candidate can be run on this machine')
+    choice = choose(tuple(timed.values()), budget_s)
+    if not exhaustive:
+        for rungs in families:
+            if _family(rungs[0]) == _family(choice.candidate):
+                time(rungs[0])
+        reserve = _reserve(families, timed, RESERVE * choice.p90_s)
+        if reserve is not None:
+            time(reserve)
+    timings = tuple(timed.values())
+    return Choice(choose(timings, budget_s), timings, budget_s)
+
+
+def choose(timings: Sequence[Timing], budget_s: float) -> Timing:
+    """Return that of the best expected mIoU among those that fit, else the fastest."""
+    fitting = [timing for timing in timings if timing.p90_s <= budget_s]
+    if not fitting:
+        return min(timings, key=lambda timing: timing.p90_s)
+    return max(fitting, key=lambda timing: (timing.candidate.miou, -timing.p90_s))
+
+
+def front(timings: Iterable[Timing]) -> list[Timing]:
+    """Return those that no other is both faster and better than, the fastest first."""
+    kept: list[Timing] = []
+    for timing in sorted(timings, key=lambda timing: (timing.p90_s, -timing.candidate.miou)):
+        if not kept or timing.candidate.miou > kept[-1].candidate.miou:
+            kept.append(timing)
+    return kept
+
+
+def _family(candidate: Candidate) -> tuple[str, str]:
+    return str(candidate.point.weights), candidate.point.precision
+
+
+def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Return, by file and precision, those worth their latency, the smallest height first."""
+    families = []
+    ordered = sorted(candidates, key=lambda one: (_family(one), one.point.input_height))
+    for _, members in groupby(ordered, _family):
+        rungs: list[Candidate] = []
+        for candidate in members:
+            if not rungs or candidate.miou > rungs[-1].miou:
+                rungs.append(candidate)
+        families.append(rungs)
+    # Of two that are nearly as good, fp32 comes last: it is not faster.
+    return sorted(families, key=lambda rungs: (
+        -round(rungs[-1].miou / MIN_GAIN), rungs[-1].point.precision == 'fp32'))
+
+
+def _is_hopeless(
+    candidate: Candidate, best: Candidate | None, timed: Iterable[Timing], budget_s: float,
+) -> bool:
+    if best is not None and candidate.miou <= best.miou + MIN_GAIN:
+        return True
+    point = candidate.point
+    return point.precision == 'fp32' and any(
+        timing.p90_s > budget_s and timing.candidate.point.weights == point.weights
+        and timing.candidate.point.input_height <= point.input_height for timing in timed)
+
+
+def _largest_that_fits(
+    rungs: Sequence[Candidate], guess: int, time: Measure, budget_s: float,
+) -> Candidate | None:
+    fitting, unfit = 0, len(rungs)
+    known: list[Timing] = []
+    while fitting < unfit:
+        timing = time(rungs[guess])
+        if timing is None:
+            return None
+        known.append(timing)
+        if timing.p90_s <= budget_s:
+            fitting = guess + 1
+        else:
+            unfit = guess
+        expected = sum(predict(known, rung) <= budget_s for rung in rungs[fitting:unfit])
+        guess = min(fitting + max(expected - 1, 0), unfit - 1)
+    return rungs[fitting - 1] if fitting else None
+
+
+def predict(known: Sequence[Timing], candidate: Candidate) -> float:
+    """
+    Return the p90 in seconds to expect of a candidate.
+
+    :param known: At least one timing of the same file and precision. Two tell a straight line
+        over the pixels; one is taken to be proportional to them.
+    """
+    def area(one: Candidate) -> int:
+        return one.point.input_height ** 2
+
+    wanted = area(candidate)
+    known = sorted(known, key=lambda timing: abs(area(timing.candidate) - wanted))
+    first = known[0]
+    if len(known) == 1:
+        return first.p90_s * wanted / area(first.candidate)
+    # Between two, if there are such, else beyond the nearest ones.
+    second = next((
+        timing for timing in known[1:]
+        if (area(timing.candidate) > wanted) != (area(first.candidate) > wanted)), known[1])
+    slope = (second.p90_s - first.p90_s) / (area(second.candidate) - area(first.candidate))
+    return first.p90_s + max(slope, 0.0) * (wanted - area(first.candidate))
+
+
+def _reserve(
+    families: Sequence[Sequence[Candidate]], timed: dict[Candidate, Timing], limit_s: float,
+) -> Candidate | None:
+    """Return the best candidate that is expected to take at most so long, if not yet timed."""
+    best = None
+    for rungs in families:
+        known = [timed[rung] for rung in rungs if rung in timed]
+        for rung in rungs if known else ():
+            if predict(known, rung) <= limit_s and (best is None or rung.miou > best.miou):
+                best = rung
+    return best if best not in timed else None

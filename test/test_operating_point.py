@@ -1,0 +1,494 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What is chosen for a frame rate, what is remembered of it, and when it is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+import json
+import multiprocessing
+from pathlib import Path
+import random
+import time
+import weakref
+
+from lmii_ros import cli
+from lmii_ros import weights
+from lmii_ros.classes import CITYSCAPES
+from lmii_ros.operating_point import Candidate
+from lmii_ros.operating_point import OperatingPoint
+from lmii_ros.operating_point import OperatingPointError
+from lmii_ros.operating_point import Timing
+from lmii_ros.operating_point import cache
+from lmii_ros.operating_point.cache import TimingCache
+from lmii_ros.operating_point.calibration import Calibration
+from lmii_ros.operating_point.candidates import candidates
+from lmii_ros.operating_point.candidates import offers
+from lmii_ros.operating_point.controller import Controller
+from lmii_ros.operating_point.search import MIN_GAIN
+from lmii_ros.operating_point.search import front
+from lmii_ros.operating_point.search import search
+import numpy as np
+import pytest
+import yaml
+
+
+def saved(tmp_path, like, name='other.safetensors', **changes):
+    """Return a weight file like another, with other metadata."""
+    info, network = weights.load(like)
+    weights.save(tmp_path / name, replace(info, **changes), network)
+    return tmp_path / name
+
+
+def test_expected_miou_is_interpolated_within_what_was_measured_less_the_loss(
+        tmp_path, rated_weights):
+    path = saved(tmp_path, rated_weights, precision_loss={'bf16': 0.01})
+    found = {
+        (candidate.point.precision, candidate.point.input_height): candidate.miou
+        for candidate in candidates(offers([path], path), 720)}
+    assert {height for _, height in found} == {64, 96, 128, 160, 192, 224, 256}
+    assert found['fp32', 96] == pytest.approx(0.35)
+    assert found['bf16', 96] == pytest.approx(0.34)
+    assert found['fp32', 192] == pytest.approx(0.45)
+    assert {precision for precision, _ in found} == {'fp32', 'bf16'}
+
+
+def test_heights_end_at_the_cameras_and_precisions_without_measured_loss_are_left_out(
+        rated_weights):
+    offered = offers([rated_weights], rated_weights)
+    found = candidates(offered, 120)
+    assert [one.point.input_height for one in found] == [64, 96, 128]
+    assert {one.point.precision for one in found} == {'fp32'}
+    assert [one.point.input_height for one in candidates(offered, 20)] == [64]
+    assert {one.point.precision for one in candidates(offered, 120, precision='bf16')} == {'bf16'}
+    assert [one.miou for one in candidates(offered, 120, input_height=512)] == [0.5]
+
+
+def test_the_height_of_the_training_is_one_of_them(tmp_path, rated_weights):
+    path = saved(
+        tmp_path, rated_weights, input_size=(100, 150), miou={64: 0.3, 100: 0.5, 128: 0.4})
+    assert {one.point.input_height: one.miou for one in candidates(offers([path], path), 720)} == {
+        64: 0.3, 96: pytest.approx(0.3 + 0.2 * 32 / 36), 100: 0.5, 128: 0.4}
+
+
+def test_one_measured_height_is_the_only_candidate(tmp_path, rated_weights):
+    path = saved(tmp_path, rated_weights, miou={100: 0.4})
+    assert [one.point.input_height for one in candidates(offers([path], path), 720)] == [100]
+
+
+def test_offers_that_cannot_be_compared_are_refused(tmp_path, rated_weights, tiny_weights):
+    with pytest.raises(OperatingPointError, match='does not say its mIoU at any input height'):
+        offers([tiny_weights], tiny_weights)
+    with pytest.raises(OperatingPointError, match='no weight files are offered'):
+        offers([''], rated_weights)
+    with pytest.raises(weights.WeightError, match='no weight file nothing'):
+        offers(['nothing'], rated_weights)
+    names = CITYSCAPES.classes[:len(weights.read_info(rated_weights).classes)]
+    other = saved(tmp_path, rated_weights, classes=replace(
+        weights.read_info(rated_weights).classes, name='other', classes=names, drivable=names[:1]))
+    with pytest.raises(OperatingPointError, match='has the classes of other, expected those of'):
+        offers([other], rated_weights)
+
+
+def test_auto_offers_what_is_shipped_only_beside_a_shipped_one(rated_weights):
+    names = {offer.path.stem for offer in offers(['auto'], 'lpsnet_s_camvid')}
+    assert {'lpsnet_s_camvid', 'lmiinet_camvid'} <= names
+    assert [offer.path for offer in offers(['auto'], rated_weights)] == [rated_weights]
+
+
+def random_table(seed):
+    """Return candidates of some files and precisions, and the seconds that each takes."""
+    draw = random.Random(seed)
+    latencies = {}
+    for file in range(draw.randint(1, 4)):
+        best, bend = draw.uniform(0.4, 0.7), draw.uniform(100, 250)
+        fixed, per_pixel = draw.uniform(1e-3, 5e-3), draw.uniform(2e-8, 4e-7)
+        for precision, factor in (('fp32', 1.0), ('bf16', draw.uniform(0.4, 0.95))):
+            for height in range(192, draw.choice([256, 480, 704]), 32):
+                # Now and then a larger size is not better, as beyond that of the training.
+                miou = best * (1 - np.exp(-height / bend)) - 0.1 * (draw.random() < 0.1)
+                latencies[Candidate(
+                    OperatingPoint(Path(f'{file}.safetensors'), precision, height), miou)] = (
+                        factor * (fixed + per_pixel * height ** 2))
+    return latencies
+
+
+def test_the_search_finds_what_brute_force_finds_with_few_timings():
+    timed, total = 0, 0
+    for seed in range(500):
+        latencies = random_table(seed)
+        budget_s = 0.8 / (5, 10, 20, 30, 60)[seed % 5]
+        measured = []
+
+        def measure(candidate):
+            measured.append(candidate)
+            return Timing(candidate, latencies[candidate], latencies[candidate])
+
+        choice = search(list(latencies), measure, budget_s)
+        assert len(set(measured)) == len(measured) == len(choice.timings)
+        fitting = [one.miou for one, taken in latencies.items() if taken <= budget_s]
+        assert choice.fits is bool(fitting)
+        if fitting:
+            assert choice.timing.candidate.miou >= max(fitting) - MIN_GAIN, seed
+            assert choice.timing.p90_s <= budget_s
+        else:
+            assert choice.timing.p90_s == min(latencies.values()), seed
+            assert 'more than the' in choice.miss()
+        timed, total = timed + len(measured), total + len(latencies)
+    assert timed < total / 8
+
+
+def test_what_the_machine_cannot_run_is_passed_over():
+    latencies = random_table(1)
+    choice = search(
+        list(latencies),
+        lambda one: None if one.point.precision == 'bf16' else Timing(one, 0.001, 0.001), 0.1)
+    assert choice.timing.candidate.point.precision == 'fp32'
+    with pytest.raises(OperatingPointError, match='no candidate can be run'):
+        search(list(latencies), lambda one: None, 0.1)
+
+
+def test_an_exhaustive_search_times_all():
+    latencies = random_table(2)
+    choice = search(
+        list(latencies), lambda one: Timing(one, latencies[one], latencies[one]), 0.02,
+        exhaustive=True)
+    assert len(choice.timings) == len(latencies)
+    assert choice.timing.candidate.miou == max(
+        one.miou for one, taken in latencies.items() if taken <= 0.02)
+
+
+def calibrate(rated_weights, **options):
+    """Return a calibration for black frames, and the choice for 5 frames/s."""
+    frame = np.zeros((120, 160, 3), np.uint8)
+    offered = offers([rated_weights], rated_weights)
+    calibration = Calibration(lambda: frame, offered, engine='torch', **options)
+    choice = search(
+        candidates(offered, 120), lambda one: calibration.measure(one, 0.16), 0.16)
+    return calibration, choice
+
+
+def test_what_was_measured_is_looked_up_until_it_is_measured_anew(
+        rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    first, choice = calibrate(rated_weights)
+    assert first.measured == len(choice.timings) > 0
+    again, same = calibrate(rated_weights)
+    assert again.measured == 0 and same == choice
+    anew, _ = calibrate(rated_weights, anew=True)
+    assert anew.measured > 0
+    other, _ = calibrate(rated_weights, threads=1)
+    assert other.measured > 0
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda text: '', lambda text: text[:-20], lambda text: '[]', lambda text: 'null',
+    lambda text: '[' * 100_000,
+    lambda text: text.replace('"format": 1', '"format": 0'),
+    lambda text: text.replace('"processor": "', '"processor": "another '),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1]}}),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, -1.0]}}),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': ['a', 'b']}}),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 high': [0.1, 0.2]}}),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, float('nan')]}}),
+])
+def test_a_broken_or_outdated_cache_file_is_ignored_and_rewritten(
+        rated_weights, tmp_path, monkeypatch, spoil):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    calibrate(rated_weights)
+    path, = cache.folder().iterdir()
+    text = path.read_text()
+    path.write_text(spoil(text))
+    assert calibrate(rated_weights)[0].measured > 0
+    assert json.loads(path.read_text())['conditions'] == json.loads(text)['conditions']
+    assert calibrate(rated_weights)[0].measured == 0
+
+
+def test_without_a_writable_disk_it_is_measured_each_time(rated_weights, tmp_path, monkeypatch):
+    cache_file = tmp_path / 'file'
+    cache_file.touch()
+    frame = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(cache_file))
+    for _ in range(2):
+        calibration = Calibration(
+            lambda: frame, offers([rated_weights], rated_weights), engine='torch')
+        one = candidates(offers([rated_weights], rated_weights), 64)[0]
+        assert calibration.measure(one, 1.0).p90_s > 0
+        assert calibration.measured == 1
+
+
+CONDITIONS = {'machine': 'of the test'}
+
+
+def put_many(first):
+    measured = TimingCache(CONDITIONS)
+    for height in range(first, first + 40):
+        measured.put(OperatingPoint(Path('file'), 'fp32', height), (0.001 * height, 0.01 * height))
+
+
+def test_processes_that_write_at_once_leave_a_whole_file():
+    context = multiprocessing.get_context('fork')
+    processes = [
+        context.Process(target=put_many, args=(first,)) for first in (100, 200, 300, 400)]
+    for process in processes:
+        process.start()
+    seen = 0
+    while any(process.is_alive() for process in processes):
+        path = TimingCache(CONDITIONS).path
+        if path.exists():
+            json.loads(path.read_text())
+            seen += 1
+        time.sleep(0.001)
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert seen
+    measured = TimingCache(CONDITIONS)
+    # What the last one wrote is all there.
+    complete = [
+        all(measured.get(OperatingPoint(Path('file'), 'fp32', first + offset)) == (
+            0.001 * (first + offset), 0.01 * (first + offset)) for offset in range(40))
+        for first in (100, 200, 300, 400)]
+    assert any(complete)
+    assert not list(path.parent.glob('*.part'))
+
+
+def ladder(*p90_ms):
+    return front(
+        Timing(Candidate(OperatingPoint(Path('file'), 'fp32', height), height / 1000),
+               taken / 1000, taken / 1000)
+        for height, taken in enumerate(p90_ms, 100))
+
+
+class Drive:
+    """
+    A camera, a network whose frames take what they take, and a controller; time is simulated.
+
+    :param seed: Of the noise: each frame takes 0.9 to 1.1 times as long, one in fifty 1.6 times.
+    :param overhead_s: What a frame takes beside its point's calibrated time.
+    """
+
+    def __init__(self, points, index, fps, seed, overhead_s=0.0, camera_fps=None):
+        self.controller = Controller(points, index, fps, 0.8)
+        self._period_s = 1 / (camera_fps or fps)
+        self._draw = random.Random(seed)
+        self._overhead_s = overhead_s
+        self.now = 0.0
+        self._free = self._next_decision = 0.0
+        self.switches = []
+        self.sent = self.lost = 0
+
+    def run(self, seconds, load=lambda now: 1.0):
+        end = self.now + seconds
+        waiting = None
+        while self.now < end:
+            self.now += self._period_s
+            self.sent += 1
+            if waiting is not None and self._free <= self.now:
+                self._work(max(self._free, waiting), load)
+                waiting = None
+            if self._free <= self.now:
+                self._work(self.now, load)
+            else:
+                if waiting is not None:
+                    self.lost += 1
+                    self.controller.lost(self.now, 1)
+                waiting = self.now
+
+    def _work(self, begun, load):
+        point = self.controller.ladder[self.controller.index]
+        took_s = (point.p90_s + self._overhead_s) * load(begun) * self._draw.uniform(0.82, 1.0)
+        if self._draw.random() < 0.02:
+            took_s *= 1.6
+        self._free = begun + took_s
+        self.controller.labelled(self._free, took_s)
+        if self._free < self._next_decision:
+            return
+        self._next_decision = self._free + 0.1
+        wanted = self.controller.decide(self._free)
+        if wanted is not None:
+            self.switches.append((self._free, self.controller.index, wanted))
+            self.controller.switched(self._free, wanted)
+
+
+POINTS = ladder(8, 14, 22, 30, 38, 48, 60)
+
+
+@pytest.mark.parametrize('fps', [5, 10, 20, 30, 60])
+@pytest.mark.parametrize('seed', range(3))
+def test_a_steady_machine_brings_next_to_no_switch(fps, seed):
+    points = [replace(point, p90_s=point.p90_s * 20 / fps) for point in POINTS]
+    drive = Drive(points, 4, fps, seed)
+    drive.run(300)
+    # One excursion, by chance, in five minutes.
+    assert len(drive.switches) <= 2
+    assert drive.controller.index == 4
+    assert drive.lost <= 0.02 * drive.sent
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_a_disturbance_is_left_within_3_s_and_forgotten_after_it(seed):
+    drive = Drive(POINTS, 4, 20, seed)
+    drive.run(30)
+    drive.lost = 0
+    drive.run(20, lambda now: 2.0)
+    assert drive.switches[0][0] < 30 + 2
+    assert drive.lost <= 20
+    drive.lost = 0
+    drive.run(60)
+    assert drive.lost <= 5
+    assert drive.controller.index == 4
+    assert len(drive.switches) <= 4
+
+
+@pytest.mark.parametrize('load', [1.15, 1.3, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize('seed', range(3))
+def test_under_a_steady_load_it_comes_to_rest(load, seed):
+    drive = Drive(POINTS, 4, 20, seed)
+    drive.run(900, lambda now: load)
+    assert len([at for at, _, _ in drive.switches if at > 120]) <= 6
+    assert len(drive.switches) <= 10
+
+
+@pytest.mark.parametrize('period_s', [5, 15, 30, 100])
+def test_a_load_that_comes_and_goes_is_followed_less_and_less(period_s):
+    drive = Drive(POINTS, 4, 20, 0)
+    drive.run(1800, lambda now: 2.0 if now % (2 * period_s) < period_s else 1.0)
+    late = [at for at, _, _ in drive.switches if at > 900]
+    assert len(late) <= 8
+
+
+def test_what_frames_always_take_beside_the_network_does_not_keep_it_down():
+    drive = Drive(POINTS, 2, 30, 0, overhead_s=0.003)
+    drive.run(10)
+    drive.run(10, lambda now: 3.0)
+    assert drive.controller.index < 2
+    drive.run(120)
+    assert drive.controller.index == 2
+
+
+def test_a_better_point_is_taken_when_the_machine_turns_out_faster_than_calibrated():
+    drive = Drive(POINTS, 2, 20, 0)
+    drive.run(120, lambda now: 0.5)
+    assert drive.controller.index == 6
+    drive.run(600, lambda now: 0.5)
+    assert drive.controller.index == 6
+
+
+def test_a_camera_faster_than_the_target_is_no_overload():
+    drive = Drive(POINTS, 4, 20, 0, camera_fps=60)
+    drive.run(120)
+    assert drive.lost > 1000
+    assert not drive.switches
+
+
+def test_a_slow_camera_is_judged_too():
+    drive = Drive(POINTS, 4, 20, 0, camera_fps=1)
+    drive.run(60, lambda now: 2.0)
+    assert drive.controller.index < 4
+    drive.run(300)
+    assert drive.controller.index == 4
+
+
+def test_the_fastest_point_is_the_end(tmp_path):
+    drive = Drive(POINTS, 0, 60, 0)
+    drive.run(60, lambda now: 5.0)
+    assert not drive.switches
+    assert drive.controller.lower is None
+
+
+def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys):
+    assert cli.main([
+        'tune', '--weights', str(rated_weights), '--size', '160x120', '--target-fps', '5',
+        '--out', str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert 'chosen' in output and 'mIoU %' in output
+    picture, parameters = sorted(tmp_path.iterdir())
+    assert picture.read_bytes().startswith(b'\x89PNG')
+    values = yaml.safe_load(parameters.read_text())['/**']['ros__parameters']
+    assert values['target_fps'] == 5.0
+    assert values['offered_weights'] == [str(rated_weights)]
+    declared = pytest.importorskip('lmii_ros.nodes.parameters')
+    assert set(values) <= {descriptor.name for descriptor in declared.DESCRIPTORS}
+
+
+@pytest.mark.parametrize('arguments, reason', [
+    (['--target-fps', '0'], 'target of 0 frames/s, expected more than 0'),
+    (['--target-fps', 'nan'], 'target of nan frames/s'),
+    (['--target-fps', '10', '--headroom', '2'], 'headroom 2, expected 0.1 to 1.0'),
+    (['--target-fps', '10', '--weights', 'nothing'], 'no weight file nothing'),
+])
+def test_tune_refuses_nonsense(tmp_path, capsys, arguments, reason):
+    assert cli.main(['tune', '--out', str(tmp_path), *arguments]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_standby_holds_what_is_wanted_and_nothing_else():
+    standby_module = pytest.importorskip('lmii_ros.nodes.standby')
+
+    class Network:
+        pass
+
+    class Logger:
+        warnings = []
+        warning = warnings.append
+
+    def make(point):
+        if point.input_height == 3:
+            raise RuntimeError('does not fit')
+        network = Network()
+        made[point.input_height] = weakref.ref(network)
+        return network
+
+    def wait_until(condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    made = {}
+    points = [OperatingPoint(Path('file'), 'fp32', height) for height in range(6)]
+    live = Network()
+    standby = standby_module.Standby(make, Logger())
+    standby.want([points[1], points[3], points[2]])
+    wait_until(lambda: set(made) == {1, 2} and standby.working_s == 0)
+    assert len(Logger.warnings) == 1 and 'cannot be made ready: does not fit' in Logger.warnings[0]
+    assert standby.exchange(points[4], points[0], live) is None
+    taken = standby.exchange(points[1], points[0], live)
+    assert taken is made[1]() is not None
+    # What was live is ready from now on.
+    standby.want([points[0]])
+    wait_until(lambda: made[2]() is None)
+    assert standby.exchange(points[0], points[1], taken) is live
+    del taken
+    standby.close()
+    wait_until(lambda: made[1]() is None)
+
+
+def test_the_time_until_a_rate_is_back():
+    rates = pytest.importorskip('lmii_ros.nodes.rates_benchmark')
+    stamps = np.arange(400) / 20
+    latencies = np.full(400, 0.01)
+    assert rates._back_s(stamps, latencies, 5.0) == 0.0
+    latencies[[30, 110]] = np.nan
+    assert rates._back_s(stamps, latencies, 5.0) == 0.0
+    latencies[100:130:2] = np.nan
+    # Of the two seconds that begin with frame 127, only number 128 is missing.
+    assert rates._back_s(stamps, latencies, 5.0) == pytest.approx(1.35)
+    latencies[100:] = np.nan
+    assert rates._back_s(stamps, latencies, 5.0) is None
+
+
+def test_benchmark_rates_says_what_was_held(rated_weights, tmp_path, capsys):
+    pytest.importorskip('rclpy')
+    path = tmp_path / 'rates.json'
+    assert cli.main([
+        'benchmark', 'rates', '--weights', str(rated_weights), '--size', '160x120', '--targets',
+        '5', '--seconds', '2', '--disturbed', '0', '--engine', 'torch', '--exhaustive',
+        '--json', str(path)]) == 0
+    row, = json.loads(path.read_text())['targets']
+    assert row['target'] == 5
+    assert row['lost'] <= row['sent'] and 3 <= row['sent'] <= 20
+    assert row['point'].startswith('rated in fp32 at height ')
+    assert 30 <= row['miou_percent'] <= 50
+    assert '5 frames/s' in capsys.readouterr().out
