@@ -73,6 +73,7 @@ setup(
             'lmii = lmii_ros.cli:main',
             'segmentation_node = lmii_ros.nodes.segmentation_node:main',
             'camera_simulator_node = lmii_ros.nodes.camera_simulator_node:main',
+            'evaluation_node = lmii_ros.nodes.evaluation_node:main',
         ],
     },
 )

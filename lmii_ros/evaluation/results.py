@@ -144,3 +144,10 @@ def table(document: dict[str, Any]) -> str:
         f'{frames["total"]} frames, {frames["labelled"]} labelled, dropped: {dropped or "none"}',
         'ground truth: {exact} exact, {nearest} nearest, {refused} refused; {unmatched_images} '
         'images and {unmatched_labels} label images without a match'.format(**truth)])
+
+
+def fault(document: dict[str, Any], out: Path) -> str:
+    """Return the faults of a metrics.json that has some as one line."""
+    first, *more = document['faults']
+    return f'not all of the bag could be used: {first}' + (
+        f'; and {len(more)} more, see {out / METRICS}' if more else '')

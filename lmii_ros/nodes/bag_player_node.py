@@ -1,0 +1,137 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A node that plays an image topic of a bag, where `ros2 bag play` is not installed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from rcl_interfaces.msg import FloatingPointRange
+from rcl_interfaces.msg import IntegerRange
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image
+
+from lmii_ros.bags import BagError
+from lmii_ros.bags import BagReader
+from lmii_ros.evaluation.read_ahead import read_ahead
+from lmii_ros.nodes import process
+from lmii_ros.nodes.process import NodeFailed
+
+TYPES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+POLL_S = 0.05
+SETTLING_S = 0.5
+"""How long a subscriber that we know of may not know us yet, and miss a best-effort frame."""
+LAST_FRAME_TIMEOUT = Duration(seconds=1)
+
+
+class BagPlayerNode(Node):
+    """
+    Publishes the images as they were recorded, stamps and all, on image or image/compressed.
+
+    They come at the intervals at which they were recorded, divided by `rate`; /clock tells the
+    time of recording. What of a damaged bag can be read is played.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('bag_player_node')
+        self.finished = Future()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+        def parameter(name: str, default: object, description: str, **ranges: list) -> object:
+            return self.declare_parameter(name, default, ParameterDescriptor(
+                description=description, read_only=True, **ranges)).value
+
+        self._bag = parameter('bag', '', 'Rosbag2 folder, or .mcap or .db3 file.')
+        self._topic = parameter('topic', '', 'Image topic of the bag; empty for its only one.')
+        self._rate = parameter(
+            'rate', 1.0, 'Speed, 1 for that of the recording.',
+            floating_point_range=[FloatingPointRange(from_value=0.01, to_value=100.0)])
+        self._wanted = parameter(
+            'wait_for_subscribers', 0, 'Subscribers to wait for before the first frame.',
+            integer_range=[IntegerRange(from_value=0, to_value=100, step=1)])
+
+    def start(self) -> None:
+        """Open the bag and begin to publish. See :class:`process.RunnableNode`."""
+        try:
+            reader = BagReader(self._bag)
+            if reader.is_ros1:
+                raise BagError(
+                    f'{self._bag}: a bag of ROS 1 cannot be played; convert it first: '
+                    'rosbags-convert --src OLD.bag --dst NEW')
+            topic = reader.image_topic(self._topic or None)
+        except BagError as error:
+            raise NodeFailed(str(error)) from error
+        message_type = TYPES[reader.image_topics()[topic]]
+        images = self.create_publisher(
+            message_type, 'image' if message_type is Image else 'image/compressed',
+            QoSProfile(depth=10))
+        clock = self.create_publisher(Clock, '/clock', QoSProfile(depth=1))
+        self._thread = threading.Thread(
+            target=self._run, args=(reader, topic, images, clock), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread that publishes."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(1)
+
+    def _run(
+        self, reader: BagReader, topic: str, images: Publisher, clock: Publisher,
+    ) -> None:
+        try:
+            with reader:
+                self._play(reader, topic, images, clock)
+        except Exception as error:
+            # Once the process has been told to end, nothing can be published any more.
+            if not self._stopping.is_set() and self.context.ok():
+                self.finished.set_exception(NodeFailed(f'{self._bag}: cannot be played: {error}'))
+        else:
+            self.finished.set_result(None)
+        if self.executor is not None:
+            self.executor.wake()
+
+    def _play(
+        self, reader: BagReader, topic: str, images: Publisher, clock: Publisher,
+    ) -> None:
+        while images.get_subscription_count() < self._wanted:
+            if self._stopping.wait(POLL_S):
+                return
+        if self._wanted:
+            self._stopping.wait(SETTLING_S)
+        first = None
+        # An intermediate stage, so that what is read from the disk is there when it is due.
+        messages = read_ahead(reader.messages([topic]))
+        try:
+            for message in messages:
+                first = first or (time.monotonic(), message.time_ns)
+                due = first[0] + (message.time_ns - first[1]) / 1e9 / self._rate
+                if self._stopping.wait(max(0.0, due - time.monotonic())):
+                    return
+                clock.publish(Clock(clock=Time(nanoseconds=message.time_ns).to_msg()))
+                images.publish(bytes(message.data))
+        except BagError as error:
+            self.get_logger().warning(str(error))
+        finally:
+            messages.close()
+        images.wait_for_all_acked(LAST_FRAME_TIMEOUT)
+
+
+def main() -> int:
+    """Run the node as a process."""
+    return process.run(BagPlayerNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
