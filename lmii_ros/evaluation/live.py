@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lmii_ros import frames
+from lmii_ros.bags import BagError
 from lmii_ros.bags import BagImage
 from lmii_ros.bags import BagReader
 from lmii_ros.benchmark import interleaved
@@ -65,10 +66,14 @@ class LiveEvaluation:
         """
         Return the topic of the images and its message type.
 
-        :raises BagError: If the bag or one of the topics is not there, or the images could be of
-            several topics.
+        :raises BagError: If the bag or one of the topics is not there, the images could be of
+            several topics, or the bag is of ROS 1.
         """
         with BagReader(self.bag) as reader:
+            if reader.is_ros1:
+                raise BagError(
+                    f'{self.bag}: a bag of ROS 1 cannot be played; convert it first: '
+                    'rosbags-convert --src OLD.bag --dst NEW')
             besides = []
             if self.labels_topic is not None:
                 besides = [reader.image_topic(self.labels_topic)]

@@ -65,10 +65,6 @@ class BagPlayerNode(Node):
         """Open the bag and begin to publish. See :class:`process.RunnableNode`."""
         try:
             reader = BagReader(self._bag)
-            if reader.is_ros1:
-                raise BagError(
-                    f'{self._bag}: a bag of ROS 1 cannot be played; convert it first: '
-                    'rosbags-convert --src OLD.bag --dst NEW')
             topic = reader.image_topic(self._topic or None)
         except BagError as error:
             raise NodeFailed(str(error)) from error

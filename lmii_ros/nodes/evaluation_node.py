@@ -34,6 +34,7 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 
 from lmii_ros import weights
+from lmii_ros.bags import BagReader
 from lmii_ros.bags import ImageBagWriter
 from lmii_ros.evaluation import live
 from lmii_ros.evaluation import results
@@ -52,7 +53,10 @@ SETTLE_TIMEOUT_S = 60.0
 PLAYER_TIMEOUT_S = 5.0
 FACTS = ('weights', 'network', 'engine', 'device', 'precision', 'input height')
 """What diagnostics tell of the operating point."""
-_CDR_HEADER_BYTES = 4
+WARM_UP_NS = 1
+"""Stamp of the image with which the node is warmed up, which is of no recording."""
+_CDR_STAMP = struct.Struct('<iI')
+_CDR_STAMP_OFFSET = 4
 
 PARAMETERS = (
     ('bag', '', 'Rosbag2 folder, or .mcap or .db3 file.'),
@@ -69,6 +73,9 @@ _RANGES = {'tolerance_ms': (0.0, 10000.0), 'rate': (0.01, 100.0)}
 class EvaluationNode(Node):
     """
     Waits for the segmentation node, plays the bag, and keeps what it publishes.
+
+    The first image of the bag is sent once beforehand, for the node prepares its network for the
+    size of the images when the first comes, which takes seconds.
 
     Images are known by their stamps, which stay those of the recording. The latency of a frame
     is the time from the arrival of its image here to that of its labels, on one steady clock, so
@@ -112,7 +119,7 @@ class EvaluationNode(Node):
         self._status: dict[str, str] = {}
         self._active = False
         self._status_time = self._last_message = 0.0
-        self._started = self._ended = 0.0
+        self._started = self._ended = self._warmed_up = 0.0
         self._arrived: dict[int, float] = {}
         self._latencies_s: dict[int, float] = {}
 
@@ -144,6 +151,7 @@ class EvaluationNode(Node):
                 lambda message, topic=topic: self._on_output(topic, message),
                 QoSProfile(depth=100))
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 5)
+        self._warmer = self.create_publisher(message_type, self._image, QoSProfile(depth=1))
         self._parameters = self.create_client(
             GetParameters, f'{self._node_name}/get_parameters')
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -152,8 +160,7 @@ class EvaluationNode(Node):
     def stop(self) -> None:
         """End the player, and close what was kept."""
         if self._player is not None and self._player.poll() is None:
-            # As from a terminal, which `ros2 bag play` ends at once for.
-            self._player.send_signal(signal.SIGINT)
+            self._player.terminate()
             try:
                 self._player.wait(PLAYER_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -169,13 +176,15 @@ class EvaluationNode(Node):
 
     def _on_image(self, data: bytes) -> None:
         # Only the stamp, at the start of the header: the rest takes longer than the network.
-        seconds, nanoseconds = struct.unpack_from('<iI', data, _CDR_HEADER_BYTES)
+        seconds, nanoseconds = _CDR_STAMP.unpack_from(data, _CDR_STAMP_OFFSET)
         self._last_message = time.monotonic()
         self._arrived[10 ** 9 * seconds + nanoseconds] = self._last_message
 
     def _on_output(self, topic: str, message: Image) -> None:
         self._last_message = time.monotonic()
         stamp_ns = 10 ** 9 * message.header.stamp.sec + message.header.stamp.nanosec
+        if stamp_ns == WARM_UP_NS:
+            return
         if topic == live.LABELS_TOPIC:
             arrived = self._arrived.pop(stamp_ns, None)
             if arrived is not None:
@@ -202,7 +211,7 @@ class EvaluationNode(Node):
             if self._write_error is not None:
                 raise self._write_error
             if self._player is None:
-                if self._is_ready():
+                if self._is_ready() and self._is_warm():
                     self._play()
             elif not self._ended:
                 self._check_player()
@@ -212,6 +221,8 @@ class EvaluationNode(Node):
             self.finished.set_exception(NodeFailed(str(error)))
 
     def _is_ready(self) -> bool:
+        if self._weights is not None:
+            return True
         if not (self._active and self._status.get('weights')):
             return False
         if self._asked is None:
@@ -224,7 +235,29 @@ class EvaluationNode(Node):
         self._weights = weights.find(value.string_value)
         return True
 
+    def _is_warm(self) -> bool:
+        received, labelled, dropped = self._counts()
+        if received:
+            # Labelled it is, or no image.
+            return received == labelled + dropped.total()
+        now = time.monotonic()
+        # The node itself, and this one.
+        if now - self._warmed_up > QUIET_S and self._warmer.get_subscription_count() > 1:
+            # Again, should it have been lost.
+            self._warmed_up = now
+            self._warmer.publish(self._first_image())
+        return False
+
+    def _first_image(self) -> bytes:
+        with BagReader(self.evaluation.bag) as reader:
+            for message in reader.messages([self._topic]):
+                data = bytearray(message.data)
+                _CDR_STAMP.pack_into(data, _CDR_STAMP_OFFSET, 0, WARM_UP_NS)
+                return bytes(data)
+        raise NodeFailed(f'{self.evaluation.bag}: no image of {self._topic}')
+
     def _play(self) -> None:
+        self.destroy_publisher(self._warmer)
         self._before = self._status
         self._played_by, command = player_command(
             self.evaluation, self._topic, self._image, self._images.topic_name)
