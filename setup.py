@@ -51,6 +51,10 @@ setup(
             'onnx',
             'onnxruntime>=1.17',
         ],
+        # For `lmii evaluate bags --on ray`.
+        'fleet': [
+            'ray>=2.9',
+        ],
         'test': [
             *REPORT,
             'catkin-pkg',

@@ -78,10 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     bag.add_argument('bag', type=Path, help='rosbag2 folder, .mcap, .db3, or ROS 1 .bag file')
     _add_bag_topics(bag)
     bag.add_argument('--out', type=Path, required=True, help='folder for the results')
-    bag.add_argument(
-        '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
-    bag.add_argument(
-        '--with-originals', action='store_true', help='with all topics of this one; annotates')
+    _add_annotate(bag)
     _add_operating_point(bag)
     bag.set_defaults(run=_evaluate_bag)
 
@@ -100,6 +97,22 @@ def _parser() -> argparse.ArgumentParser:
         '--fail-on-regression', action='store_true',
         help='exit with 1 if a score is significantly worse in B')
     compare.set_defaults(run=_evaluate_compare)
+
+    bags = subjects.add_parser('bags', help='on all rosbags below a folder, added up')
+    bags.add_argument('folder', type=Path, help='each bag below it is evaluated')
+    _add_bag_topics(bags)
+    bags.add_argument(
+        '--out', type=Path, required=True,
+        help='folder for the results; bags that are done there are not done again')
+    _add_annotate(bags)
+    bags.add_argument(
+        '--on', choices=('local', 'ray'), default='local',
+        help='processes of this machine, or a Ray cluster (%(default)s)')
+    bags.add_argument(
+        '--workers', type=int, default=1,
+        help='bags at the same time on a machine, which share its cores (%(default)s)')
+    _add_operating_point(bags)
+    bags.set_defaults(run=_evaluate_bags)
 
     live = subjects.add_parser(
         'live', help='of the node over ROS 2, with a rosbag played to it: what a vehicle would get')
@@ -239,6 +252,13 @@ def _add_bag_topics(parser: argparse.ArgumentParser) -> None:
         help='how far the stamps of image and ground truth may be apart (%(default)s)')
 
 
+def _add_annotate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
+    parser.add_argument(
+        '--with-originals', action='store_true', help='with all topics of this one; annotates')
+
+
 def _add_operating_point(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
     parser.add_argument('--engine', default='auto', help='an engine or auto (%(default)s)')
@@ -308,6 +328,24 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
     print(results.table(document))
     print(f'results: {options.out}')
     _report(options.out)
+    if document['faults']:
+        raise ValueError(results.fault(document, options.out))
+
+
+def _evaluate_bags(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation import fleet
+    from lmii_ros.evaluation import results
+    document = fleet.evaluate(
+        fleet.Fleet(
+            folder=options.folder, out=options.out, weight_file=options.weights,
+            engine=options.engine, device=options.device, precision=options.precision,
+            input_height=options.input_height, image_topic=options.image,
+            labels_topic=options.labels, tolerance_ms=options.tolerance_ms,
+            annotate=options.annotate, with_originals=options.with_originals,
+            workers=options.workers),
+        options.on, command=['lmii', *options.arguments])
+    print(results.table(document))
+    print(f'{len(document["source"]["bags"])} bags, results: {options.out}')
     if document['faults']:
         raise ValueError(results.fault(document, options.out))
 

@@ -102,7 +102,7 @@ def test_arguments_are_listed_with_description_and_default(launch, file, own):
     process = launch(file, '--show-args')
     assert process.wait() == 0
     arguments = re.findall(
-        r"^ {4}'(\w+)':\n {8}(\S.*)\n {8}\(default: (.*)\)$", process.output, re.MULTILINE)
+        r"^ {4}'(\w+)':\n {8}(\S.*)(?:\n {8}\(default: (.*)\))?$", process.output, re.MULTILINE)
     assert len(arguments) == process.output.count("':\n")
     assert own | {
         'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',

@@ -149,5 +149,6 @@ def table(document: dict[str, Any]) -> str:
 def fault(document: dict[str, Any], out: Path) -> str:
     """Return the faults of a metrics.json that has some as one line."""
     first, *more = document['faults']
-    return f'not all of the bag could be used: {first}' + (
+    what = 'the bags' if 'bags' in document['source'] else 'the bag'
+    return f'not all of {what} could be used: {first}' + (
         f'; and {len(more)} more, see {out / METRICS}' if more else '')
