@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     bags.set_defaults(run=_evaluate_bags)
 
     live = subjects.add_parser(
-        'live', help='of the node over ROS 2, with a rosbag played to it: what a vehicle would get')
+        'live', help='of the node over ROS 2, a rosbag played to it: what a vehicle would get')
     live.add_argument('bag', type=Path, help='rosbag2 folder, or .mcap or .db3 file')
     _add_bag_topics(live)
     live.add_argument(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 import json
 from pathlib import Path
 import signal
@@ -14,6 +15,7 @@ from lmii_ros import bags
 from lmii_ros import cli
 from lmii_ros import frames
 from lmii_ros.bags import ImageBagWriter
+from lmii_ros.classes import CAMVID
 from lmii_ros.evaluation import live
 from lmii_ros.segmenter import Segmenter
 from lmii_ros.simulation import PinholeCamera
@@ -24,7 +26,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from conftest import _processes  # noqa: E402
-from lmii_ros.nodes.evaluation_node import player_command  # noqa: E402
+from lmii_ros.nodes import bag_player_node  # noqa: E402
 
 TIMEOUT_S = 120.0
 COUNT = 14
@@ -129,7 +131,8 @@ def test_labels_are_those_of_the_offline_evaluation(drive, tiny_weights, tmp_pat
         alive.pop('latency_ms', None)
         assert alive == offline or alive['status'] == 'dropped'
     metrics, offline = (
-        json.loads((folder / 'metrics.json').read_text()) for folder in (out, tmp_path / 'offline'))
+        json.loads((folder / 'metrics.json').read_text())
+        for folder in (out, tmp_path / 'offline'))
     assert metrics['operating_point'] == offline['operating_point']
     if metrics['frames'] == offline['frames']:
         assert metrics['counts'] == offline['counts']
@@ -142,6 +145,60 @@ def test_a_single_pixel_that_differs_is_noticed(drive, tiny_weights):
     last[-1, -1] ^= 1
     with pytest.raises(AssertionError):
         check_labels(bag, labels | {max(labels): last}, tiny_weights)
+
+
+@pytest.mark.parametrize('received, labelled, told, status, dropped', [
+    (5, 3, {'superseded': 2}, 'superseded', {'superseded': 2}),
+    (3, 3, {}, 'lost', {'lost': 2}),
+    (5, 5, {}, 'labels_lost', {'labels_lost': 2}),
+    (4, 3, {'superseded': 1}, 'dropped', {'superseded': 1, 'lost': 1}),
+    (5, 3, {'superseded': 1}, 'superseded', {'unaccounted': 2}),
+])
+def test_drops_have_reasons(tmp_path, received, labelled, told, status, dropped):
+    truth = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 11
+    with ImageBagWriter(tmp_path / 'bag') as bag, ImageBagWriter(tmp_path / 'live') as spool:
+        for index in range(5):
+            bag.write_image('/image', index, '', np.zeros((48, 64, 3), np.uint8), 'bgr8')
+            bag.write_image('/truth', index, '', truth, 'mono8')
+            if index in (0, 1, 4):
+                spool.write_image(live.LABELS_TOPIC, index, '', truth, 'mono8', 50 + index)
+            # Of a frame whose labels got lost, and of none whose labels came alone.
+            if index in (1, 2, 4):
+                spool.write_image(live.CONFIDENCE_TOPIC, index, '', truth, 'mono8', 50 + index)
+    (tmp_path / 'out').mkdir()
+    metrics = live.score(
+        live.LiveEvaluation(tmp_path / 'bag', tmp_path / 'out', '/image', '/truth'),
+        live.Drive(
+            labels=tmp_path / 'live', classes=CAMVID, operating_point={}, received=received,
+            labelled=labelled, dropped=Counter(told), latencies_s={0: 0.25, 1: 0.5}))
+    assert metrics['frames']['dropped'] == dropped
+    assert metrics['scores']['miou'] == 1
+    assert sum(metrics['counts']['calibration']['pixels']) == 2 * truth.size
+    # Only the first two are consecutive.
+    assert metrics['counts']['temporal']['pixels'] == truth.size
+    assert len(metrics['faults']) == ('unaccounted' in dropped)
+    assert [line['status'] for line in lines(tmp_path / 'out')] == [
+        'labelled', 'labelled', status, status, 'labelled']
+    assert [line.get('latency_ms') for line in lines(tmp_path / 'out')] == [
+        250, 500, None, None, None]
+
+
+def test_a_drive_without_labels(tmp_path):
+    with ImageBagWriter(tmp_path / 'bag') as bag, ImageBagWriter(tmp_path / 'live'):
+        bag.write_image('/image', 1, '', np.zeros((48, 64, 3), np.uint8), 'bgr8')
+        # A stamp twice.
+        bag.write_image('/image', 1, '', np.zeros((48, 64, 3), np.uint8), 'bgr8')
+    (tmp_path / 'out').mkdir()
+    metrics = live.score(
+        live.LiveEvaluation(tmp_path / 'bag', tmp_path / 'out'),
+        live.Drive(
+            labels=tmp_path / 'live', classes=CAMVID, operating_point={}, received=0,
+            labelled=0, dropped=Counter(), latencies_s={}))
+    assert metrics['frames']['dropped'] == {'lost': 2}
+    assert metrics['scores']['miou'] is None
+    stamp, none = metrics['faults']
+    assert '1 images have the stamp of an earlier one' in stamp
+    assert none == 'no frame was labelled'
 
 
 @pytest.mark.parametrize('more, line', [
@@ -172,7 +229,7 @@ def test_what_plays_a_bag(drive, tmp_path, monkeypatch):
     evaluation = live.LiveEvaluation(bag=drive[0], out=tmp_path, rate=2)
 
     def command(evaluation=evaluation):
-        return player_command(evaluation, IMAGE, 'image', '/front/image')
+        return bag_player_node.command(evaluation, IMAGE, 'image', '/front/image')
 
     assert command()[0] == 'bag_player_node'
     (tmp_path / 'ros2').write_text('#!/bin/sh\n')

@@ -313,4 +313,6 @@ def _sha256(path: Path) -> str:
 
 def _cores() -> int:
     # Those that this process may use, which a container may have limited.
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,9 +1,11 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""A node that plays an image topic of a bag, where `ros2 bag play` is not installed."""
+"""What plays an image topic of a bag: `ros2 bag play`, or a node where that is not installed."""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ from sensor_msgs.msg import Image
 
 from lmii_ros.bags import BagError
 from lmii_ros.bags import BagReader
+from lmii_ros.evaluation.live import LiveEvaluation
 from lmii_ros.evaluation.read_ahead import read_ahead
 from lmii_ros.nodes import process
 from lmii_ros.nodes.process import NodeFailed
@@ -107,7 +110,7 @@ class BagPlayerNode(Node):
         if self._wanted:
             self._stopping.wait(SETTLING_S)
         first = None
-        # An intermediate stage, so that what is read from the disk is there when it is due.
+        # A little ahead, so that what is due has been read from the disk.
         messages = read_ahead(reader.messages([topic]))
         try:
             for message in messages:
@@ -122,6 +125,31 @@ class BagPlayerNode(Node):
         finally:
             messages.close()
         images.wait_for_all_acked(LAST_FRAME_TIMEOUT)
+
+
+def command(
+    evaluation: LiveEvaluation, topic: str, image: str, published: str,
+) -> tuple[str, list[str]]:
+    """
+    Return what plays a bag, by name and as a command line.
+
+    :param topic: Image topic of the bag.
+    :param image: Name under which a node publishes such images, before any remapping.
+    :param published: Name under which they are to be published.
+    """
+    bag, rate = str(evaluation.bag), str(float(evaluation.rate))
+    # It needs the metadata.
+    if (evaluation.bag / 'metadata.yaml').is_file() and shutil.which('ros2') and (
+            importlib.util.find_spec('ros2bag')):
+        return 'ros2 bag play', [
+            'ros2', 'bag', 'play', bag, '--rate', rate, '--clock',
+            # For it does not wait until it has found its subscribers.
+            '--delay', '2', '--disable-keyboard-controls', '--topics', topic,
+            '--remap', f'{topic}:={published}']
+    return 'bag_player_node', [
+        sys.executable, '-m', 'lmii_ros.nodes.bag_player_node', '--ros-args',
+        '-p', f'bag:="{bag}"', '-p', f'topic:="{topic}"', '-p', f'rate:={rate}',
+        '-p', 'wait_for_subscribers:=2', '-r', f'{image}:={published}']
 
 
 def main() -> int:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
 import signal
 import struct
@@ -40,6 +39,7 @@ from lmii_ros.evaluation import live
 from lmii_ros.evaluation import results
 from lmii_ros.evaluation.live import Drive
 from lmii_ros.evaluation.live import LiveEvaluation
+from lmii_ros.nodes import bag_player_node
 from lmii_ros.nodes import process
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.statistics import DROPPED
@@ -259,7 +259,7 @@ class EvaluationNode(Node):
     def _play(self) -> None:
         self.destroy_publisher(self._warmer)
         self._before = self._status
-        self._played_by, command = player_command(
+        self._played_by, command = bag_player_node.command(
             self.evaluation, self._topic, self._image, self._images.topic_name)
         self.get_logger().info(f'playing {self.evaluation.bag} with {self._played_by}')
         self._started_at = datetime.now(timezone.utc).isoformat(timespec='seconds')
@@ -311,33 +311,9 @@ class EvaluationNode(Node):
             received=received, labelled=labelled, dropped=dropped,
             latencies_s=self._latencies_s, command=self._command, faults=faults,
             facts={
-                'started': self._started_at, 'wall_s': self._ended - self._started, 'player': self._played_by})
+                'started': self._started_at, 'wall_s': self._ended - self._started,
+                'player': self._played_by})
         self.finished.set_result(None)
-
-
-def player_command(
-    evaluation: LiveEvaluation, topic: str, image: str, published: str,
-) -> tuple[str, list[str]]:
-    """
-    Return what plays a bag, by name and as a command line.
-
-    :param topic: Image topic of the bag.
-    :param image: Name under which a node publishes such images, before any remapping.
-    :param published: Name under which they are to be published.
-    """
-    bag, rate = str(evaluation.bag), str(float(evaluation.rate))
-    # It needs the metadata.
-    if (evaluation.bag / 'metadata.yaml').is_file() and shutil.which('ros2') and (
-            importlib.util.find_spec('ros2bag')):
-        return 'ros2 bag play', [
-            'ros2', 'bag', 'play', bag, '--rate', rate, '--clock',
-            # For it does not wait until it has found its subscribers.
-            '--delay', '2', '--disable-keyboard-controls', '--topics', topic,
-            '--remap', f'{topic}:={published}']
-    return 'bag_player_node', [
-        sys.executable, '-m', 'lmii_ros.nodes.bag_player_node', '--ros-args',
-        '-p', f'bag:="{bag}"', '-p', f'topic:="{topic}"', '-p', f'rate:={rate}',
-        '-p', 'wait_for_subscribers:=2', '-r', f'{image}:={published}']
 
 
 def _description(name: str) -> str:
