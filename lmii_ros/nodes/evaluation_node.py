@@ -152,7 +152,7 @@ class EvaluationNode(Node):
                 QoSProfile(depth=100))
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 5)
         self._warmer = self.create_publisher(message_type, self._image, QoSProfile(depth=1))
-        self._parameters = self.create_client(
+        self._weights_service = self.create_client(
             GetParameters, f'{self._node_name}/get_parameters')
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'waiting for {self._node_name}')
@@ -226,8 +226,9 @@ class EvaluationNode(Node):
         if not (self._active and self._status.get('weights')):
             return False
         if self._asked is None:
-            if self._parameters.service_is_ready():
-                self._asked = self._parameters.call_async(GetParameters.Request(names=['weights']))
+            if self._weights_service.service_is_ready():
+                self._asked = self._weights_service.call_async(
+                    GetParameters.Request(names=['weights']))
             return False
         if not self._asked.done():
             return False
