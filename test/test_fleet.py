@@ -79,20 +79,24 @@ def bags_evaluated(out):
     return json.loads((out / 'run.json').read_text())['bags_evaluated']
 
 
-def kill_who_evaluates(out, name, process):
-    """Kill the process that is in the midst of a bag, as one that ran out of memory."""
+def who_evaluates(out, name, process):
+    """Return the process that is in the midst of a bag."""
     wanted = str(out / name / 'frames.jsonl')
     deadline = time.monotonic() + TIMEOUT_S
     while process.running and time.monotonic() < deadline:
         for link in Path('/proc').glob('[0-9]*/fd/*'):
             try:
                 if os.readlink(link) == wanted:
-                    os.kill(int(link.parts[2]), signal.SIGKILL)
-                    return True
+                    return int(link.parts[2])
             except OSError:
                 pass
         time.sleep(0.01)
-    return False
+    raise AssertionError(f'nobody evaluates {name}:\n{process.output}')
+
+
+def kill_who_evaluates(out, name, process):
+    """Kill a process as one that ran out of memory."""
+    os.kill(who_evaluates(out, name, process), signal.SIGKILL)
 
 
 def test_the_sums_are_those_of_each_bag(bags, expected, tiny_weights, tmp_path):
@@ -178,15 +182,22 @@ def test_a_bag_that_fails_is_reported_and_leaves_the_others(
 
 
 @pytest.mark.parametrize('change, line', [
-    ({}, 'no bag in this folder'),
+    ({'--tolerance-ms': '-1'}, 'tolerance is -1.0'),
     ({'--workers': '0'}, '0 workers, expected at least 1'),
     ({'--weights': 'nothing'}, 'no weight file nothing'),
 ])
-def test_what_cannot_work_is_said_in_a_line(tiny_weights, tmp_path, capsys, change, line):
+def test_what_cannot_work_is_said_in_a_line(bags, tiny_weights, tmp_path, capsys, change, line):
     more = [word for pair in change.items() for word in pair]
-    assert cli.main(arguments(tmp_path, tmp_path / 'out', tiny_weights, *more)) == 1
+    assert cli.main(arguments(bags, tmp_path / 'out', tiny_weights, *more)) == 1
     error = capsys.readouterr().err
     assert error.count('\n') == 1 and line in error
+
+
+def test_a_folder_without_bags_is_said_in_a_line(tiny_weights, tmp_path, capsys):
+    for folder, line in ((tmp_path, 'no bag in this folder'), (tmp_path / 'x', 'no such folder')):
+        assert cli.main(arguments(folder, tmp_path / 'out', tiny_weights)) == 1
+        error = capsys.readouterr().err
+        assert error.count('\n') == 1 and line in error
 
 
 def test_other_operating_points_do_not_add_up(bags, expected, tiny_weights, tmp_path):
@@ -206,9 +217,9 @@ def test_local_workers_may_die(bags, expected, tiny_weights, tmp_path, start_pro
     out = tmp_path / 'out'
     process = start(start_process, *arguments(bags, out, tiny_weights))
     for _ in range(2):
-        assert kill_who_evaluates(out, 'b', process)
+        kill_who_evaluates(out, 'b', process)
         (out / 'b' / 'frames.jsonl').unlink()
-    assert kill_who_evaluates(out, 'town/a', process)
+    kill_who_evaluates(out, 'town/a', process)
     assert process.wait(TIMEOUT_S) == 1
     assert re.search(r'^b: the process that evaluated it died, 2 times$', process.output, re.M)
     assert 'town/a: its process died; done again' in process.output
@@ -220,12 +231,26 @@ def test_local_workers_may_die(bags, expected, tiny_weights, tmp_path, start_pro
     same(out, expected)
 
 
+def test_an_interrupt_ends_all_of_it(bags, tiny_weights, tmp_path, start_process):
+    out = tmp_path / 'out'
+    process = start(start_process, *arguments(bags, out, tiny_weights, '--workers', 2))
+    who_evaluates(out, 'b', process)
+    os.killpg(process.popen.pid, signal.SIGINT)
+    assert process.wait(TIMEOUT_S) == 130
+    assert 'Traceback' not in process.output
+    deadline = time.monotonic() + TIMEOUT_S
+    # The tracker of multiprocessing's resources ends after its parent.
+    while process.has_left_processes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_workers_of_ray_may_die(bags, expected, tiny_weights, tmp_path, start_process):
     pytest.importorskip('ray')
     out = tmp_path / 'out'
     process = start(
         start_process, *arguments(bags, out, tiny_weights, '--workers', 2, '--on', 'ray'))
-    assert kill_who_evaluates(out, 'b', process)
+    kill_who_evaluates(out, 'b', process)
     assert process.wait(TIMEOUT_S) == 0, process.output
     assert bags_evaluated(out) == len(NAMES)
     same(out, expected)

@@ -205,6 +205,8 @@ def test_a_drive_without_labels(tmp_path):
     ((), 'no such bag'),
     (('--labels', '/nothing'), f"no image topic '/nothing'; it has: {LABELS}, {IMAGE}"),
     (('--image', '/nothing'), "no image topic '/nothing'"),
+    (('--rate', '0'), 'rate is 0.0, expected 0.01 to 100'),
+    (('--tolerance-ms', 'nan'), 'tolerance is nan, expected 0 to 1e+06'),
 ])
 def test_what_cannot_be_played_is_said_in_a_line(
         drive, tiny_weights, tmp_path, capsys, more, line):

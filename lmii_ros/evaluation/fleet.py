@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from datetime import timezone
 from functools import lru_cache
@@ -31,6 +32,7 @@ from lmii_ros.benchmark import interleaved
 from lmii_ros.classes import ClassTable
 from lmii_ros.evaluation import bag
 from lmii_ros.evaluation import results
+from lmii_ros.evaluation.bag import BagEvaluation
 from lmii_ros.evaluation.pictures import WORST
 from lmii_ros.evaluation.tally import FrameTotals
 from lmii_ros.metrics import Counts
@@ -91,20 +93,20 @@ class Task:
     One bag, and all that a worker needs to evaluate it.
 
     :param name: Path of the bag below the fleet's folder; that of its results below `out`.
-    :param bag: The bag.
-    :param fleet: With absolute paths.
+    :param evaluation: Of the bag, with absolute paths.
+    :param fleet: With the path of the weights.
     :param fingerprint: Of the bag and of what it is evaluated with.
     """
 
     name: str
-    bag: Path
+    evaluation: BagEvaluation
     fleet: Fleet
     fingerprint: str
 
     @property
     def out(self) -> Path:
         """Folder of the results."""
-        return self.fleet.out / self.name
+        return self.evaluation.out
 
     def is_done(self) -> bool:
         """Return whether the results are there, of this bag and these settings."""
@@ -190,6 +192,7 @@ def tasks(fleet: Fleet) -> Iterator[Task]:
     Yield a task for each bag, in the order of their names.
 
     :raises FleetError: If the folder does not exist, or workers are none.
+    :raises ValueError: If the tolerance is none.
     :raises WeightError: If there are no such weights.
     """
     if fleet.workers < 1:
@@ -201,14 +204,19 @@ def tasks(fleet: Fleet) -> Iterator[Task]:
     settings = asdict(fleet) | {'weight_file': _sha256(weight_file), 'format': results.FORMAT}
     for irrelevant in ('folder', 'out', 'workers'):
         del settings[irrelevant]
-    fleet = Fleet(**(asdict(fleet) | {
-        'folder': folder, 'out': fleet.out.resolve(), 'weight_file': str(weight_file)}))
-    for path in sorted(_bags(folder, fleet.out)):
+    out = fleet.out.resolve()
+    fleet = replace(fleet, weight_file=str(weight_file))
+    for path in sorted(_bags(folder, out)):
         name = path.name if path == folder else path.relative_to(folder).as_posix()
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         content = [
             (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        yield Task(name, path, fleet, hashlib.sha256(
+        evaluation = BagEvaluation(
+            bag=path, out=out / name, image_topic=fleet.image_topic,
+            labels_topic=fleet.labels_topic, tolerance_ms=fleet.tolerance_ms,
+            annotate=fleet.annotate or fleet.with_originals,
+            with_originals=fleet.with_originals)
+        yield Task(name, evaluation, fleet, hashlib.sha256(
             json.dumps([settings, content], sort_keys=True).encode()).hexdigest())
 
 
@@ -231,18 +239,13 @@ def run(task: Task) -> str:
 
     :return: Why there are no results, in one line; empty if there are.
     """
-    fleet = task.fleet
     try:
-        cv2.setNumThreads(fleet.threads)
-        segmenter = _segmenter(fleet)
+        cv2.setNumThreads(task.fleet.threads)
+        segmenter = _segmenter(task.fleet)
         (task.out / DONE).unlink(missing_ok=True)
         # Of a worker that died; it is not written over.
         shutil.rmtree(task.out / bag.ANNOTATED, ignore_errors=True)
-        bag.evaluate(segmenter, bag.BagEvaluation(
-            bag=task.bag, out=task.out, image_topic=fleet.image_topic,
-            labels_topic=fleet.labels_topic, tolerance_ms=fleet.tolerance_ms,
-            annotate=fleet.annotate or fleet.with_originals,
-            with_originals=fleet.with_originals), progress=False)
+        bag.evaluate(segmenter, task.evaluation, progress=False)
         results.write(task.out / DONE, {
             'fingerprint': task.fingerprint, 'metrics': _sha256(task.out / results.METRICS)})
         return ''

@@ -53,6 +53,7 @@ class LiveEvaluation:
     :param labels_topic: Topic of the ground truth; None for none.
     :param tolerance_ms: How far the stamps of an image and its ground truth may be apart.
     :param rate: Speed at which the bag is played, 1 for that of the recording.
+    :raises ValueError: If the tolerance or the rate is none.
     """
 
     bag: Path
@@ -61,6 +62,12 @@ class LiveEvaluation:
     labels_topic: str | None = None
     tolerance_ms: float = 10.0
     rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+                ('tolerance', self.tolerance_ms, 0, 1e6), ('rate', self.rate, 0.01, 100)):
+            if not low <= value <= high:
+                raise ValueError(f'{name} is {value}, expected {low} to {high:g}')
 
     def topics(self) -> tuple[str, str]:
         """
