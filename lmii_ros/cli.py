@@ -327,7 +327,7 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         with_originals=options.with_originals), command=['lmii', *options.arguments])
     print(results.table(document))
     print(f'results: {options.out}')
-    _report(options.out)
+    print(results.write_report(options.out))
     if document['faults']:
         raise ValueError(results.fault(document, options.out))
 
@@ -346,6 +346,7 @@ def _evaluate_bags(options: argparse.Namespace) -> None:
         options.on, command=['lmii', *options.arguments])
     print(results.table(document))
     print(f'{len(document["source"]["bags"])} bags, results: {options.out}')
+    print(results.write_report(options.out))
     if document['faults']:
         raise ValueError(results.fault(document, options.out))
 
@@ -360,15 +361,6 @@ def _evaluate_live(options: argparse.Namespace) -> None:
         {'weights': options.weights, 'engine': options.engine, 'precision': options.precision,
          'device': options.device, 'input_height': options.input_height},
         command=['lmii', *options.arguments])
-
-
-def _report(folder: Path) -> None:
-    try:
-        from lmii_ros.evaluation import report
-    except ModuleNotFoundError as error:
-        print(f'no report: the Python package {error.name} is not installed', file=sys.stderr)
-        return
-    print(f'report: {report.write(folder)}')
 
 
 def _evaluate_report(options: argparse.Namespace) -> None:

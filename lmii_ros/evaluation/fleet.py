@@ -148,6 +148,7 @@ def evaluate(
     :raises FleetError: If there is no bag, or none could be evaluated, or bags were evaluated at
         different operating points.
     :raises WeightError: If there are no such weights.
+    :raises ModuleNotFoundError: If Ray is asked for and not installed.
     :raises OSError: If the results cannot be written.
     """
     started, start = datetime.now(timezone.utc), time.perf_counter()
@@ -157,11 +158,7 @@ def evaluate(
     done = [task for task in todo if task.is_done()]
     left = [task for task in todo if task not in done]
     if scheduler == 'ray':
-        try:
-            from lmii_ros.evaluation.ray_workers import outcomes
-        except ModuleNotFoundError as error:
-            raise FleetError(
-                f'the Python package {error.name} is not installed; pip install ray') from error
+        from lmii_ros.evaluation.ray_workers import outcomes
     else:
         from lmii_ros.evaluation.local_workers import outcomes
     errors = {}

@@ -104,7 +104,6 @@ class Drive:
         labels.
     :param command: The command line, for run.json.
     :param facts: More for run.json.
-    :param faults: One line each.
     """
 
     labels: Path
@@ -116,7 +115,6 @@ class Drive:
     latencies_s: Mapping[int, float]
     command: Sequence[str] = ()
     facts: dict[str, Any] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
 
 
 def score(evaluation: LiveEvaluation, drive: Drive) -> dict[str, Any]:
@@ -161,7 +159,7 @@ def score(evaluation: LiveEvaluation, drive: Drive) -> dict[str, Any]:
             pictures.offer(
                 frame.index, frame.stamp_ns, miou, frame.image, seen, frame.truth)
         tally.add_unmatched_labels(bag_frames.unmatched_labels)
-    faults = bag_frames.faults() + drive.faults
+    faults = bag_frames.faults()
     if repeated:
         faults.append(
             f'{repeated} images have the stamp of an earlier one, so that it is not certain which '

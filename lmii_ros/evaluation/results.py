@@ -146,6 +146,15 @@ def table(document: dict[str, Any]) -> str:
         'images and {unmatched_labels} label images without a match'.format(**truth)])
 
 
+def write_report(out: Path) -> str:
+    """Write the report beside the results, and return a line that says where, or why not."""
+    try:
+        from lmii_ros.evaluation import report
+    except ModuleNotFoundError as error:
+        return f'no report: the Python package {error.name} is not installed'
+    return f'report: {report.write(out)}'
+
+
 def fault(document: dict[str, Any], out: Path) -> str:
     """Return the faults of a metrics.json that has some as one line."""
     first, *more = document['faults']

@@ -13,6 +13,8 @@ import time
 from rcl_interfaces.msg import FloatingPointRange
 from rcl_interfaces.msg import IntegerRange
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock as SteadyClock
+from rclpy.clock import ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -50,6 +52,7 @@ class BagPlayerNode(Node):
         self.finished = Future()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._failure: NodeFailed | None = None
 
         def parameter(name: str, default: object, description: str, **ranges: list) -> object:
             return self.declare_parameter(name, default, ParameterDescriptor(
@@ -79,6 +82,8 @@ class BagPlayerNode(Node):
         self._thread = threading.Thread(
             target=self._run, args=(reader, topic, images, clock), daemon=True)
         self._thread.start()
+        self.create_timer(
+            POLL_S, self._poll, clock=SteadyClock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
         """End the thread that publishes."""
@@ -95,11 +100,15 @@ class BagPlayerNode(Node):
         except Exception as error:
             # Once the process has been told to end, nothing can be published any more.
             if not self._stopping.is_set() and self.context.ok():
-                self.finished.set_exception(NodeFailed(f'{self._bag}: cannot be played: {error}'))
-        else:
-            self.finished.set_result(None)
-        if self.executor is not None:
-            self.executor.wake()
+                self._failure = NodeFailed(f'{self._bag}: cannot be played: {error}')
+
+    def _poll(self) -> None:
+        # Here, since the executor sees the end of what it has called itself only.
+        if not self._thread.is_alive() and not self.finished.done():
+            if self._failure is not None:
+                self.finished.set_exception(self._failure)
+            else:
+                self.finished.set_result(None)
 
     def _play(
         self, reader: BagReader, topic: str, images: Publisher, clock: Publisher,

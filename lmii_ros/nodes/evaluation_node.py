@@ -296,24 +296,28 @@ class EvaluationNode(Node):
 
     def _finish(self) -> None:
         self._close_spool()
-        info, _ = weights.load(self._weights)
+        # With a target rate it may be another one than the parameter says.
+        name = self._status['weights']
+        weight_file = self._weights.with_name(name)
+        weight_file = weight_file if weight_file.is_file() else weights.find(name)
+        info, _ = weights.load(weight_file)
         received, labelled, dropped = self._counts()
-        faults = []
-        for name in FACTS:
-            before, after = self._before.get(name), self._status.get(name)
-            if before != after:
-                faults.append(f'{name} changed during the drive, from {before} to {after}')
+        changed = {
+            name: [self._before[name], self._status[name]] for name in FACTS
+            if self._before[name] != self._status[name]}
+        if changed:
+            self.get_logger().warning(f'the operating point changed during the drive: {changed}')
         self.drive = Drive(
             labels=self.evaluation.out / SPOOL, classes=info.classes,
             operating_point={
                 **{name: self._status[name] for name in FACTS[:-1]},
-                'sha256': hashlib.sha256(self._weights.read_bytes()).hexdigest(),
+                'sha256': hashlib.sha256(weight_file.read_bytes()).hexdigest(),
                 'input_height': int(self._status['input height'])},
             received=received, labelled=labelled, dropped=dropped,
-            latencies_s=self._latencies_s, command=self._command, faults=faults,
+            latencies_s=self._latencies_s, command=self._command,
             facts={
                 'started': self._started_at, 'wall_s': self._ended - self._started,
-                'player': self._played_by})
+                'player': self._played_by, 'operating_point_changed': changed})
         self.finished.set_result(None)
 
 
@@ -335,20 +339,23 @@ def main() -> int:
     # The node's end ignores them; from here on, any may end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    evaluation, drive = made[0].evaluation, made[0].drive
     try:
-        document = live.score(evaluation, drive)
+        return _score(made[0].evaluation, made[0].drive)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _score(evaluation: LiveEvaluation, drive: Drive) -> int:
+    document = live.score(evaluation, drive)
     print(results.table(document))
     latency = results.latency(live.latencies(drive))
     if latency:
         print('latency p50 {p50:.0f} ms, p99 {p99:.0f} ms'.format(**latency))
-    print(f'results: {evaluation.out}', flush=True)
+    print(f'results: {evaluation.out}')
+    print(results.write_report(evaluation.out), flush=True)
     if document['faults']:
-        print(results.fault(document, evaluation.out), file=sys.stderr)
-        return 1
+        raise ValueError(results.fault(document, evaluation.out))
     return 0
 
 
