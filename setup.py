@@ -52,6 +52,10 @@ setup(
             'onnx',
             'onnxruntime>=1.17',
         ],
+        # For `lmii evaluate bags --on ray`.
+        'fleet': [
+            'ray>=2.9',
+        ],
         'test': [
             *REPORT,
             'catkin-pkg',
@@ -74,6 +78,7 @@ setup(
             'lmii = lmii_ros.cli:main',
             'segmentation_node = lmii_ros.nodes.segmentation_node:main',
             'camera_simulator_node = lmii_ros.nodes.camera_simulator_node:main',
+            'evaluation_node = lmii_ros.nodes.evaluation_node:main',
         ],
     },
 )

@@ -76,16 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
     bag = subjects.add_parser('bag', help='on a rosbag, every frame of it')
     bag.add_argument('bag', type=Path, help='rosbag2 folder, .mcap, .db3, or ROS 1 .bag file')
-    bag.add_argument('--image', metavar='TOPIC', help='of the images (its only one)')
-    bag.add_argument('--labels', metavar='TOPIC', help='of the ground truth, if there is any')
-    bag.add_argument(
-        '--tolerance-ms', type=float, default=10.0,
-        help='how far the stamps of image and ground truth may be apart (%(default)s)')
+    _add_bag_topics(bag)
     bag.add_argument('--out', type=Path, required=True, help='folder for the results')
-    bag.add_argument(
-        '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
-    bag.add_argument(
-        '--with-originals', action='store_true', help='with all topics of this one; annotates')
+    _add_annotate(bag)
     _add_operating_point(bag)
     bag.set_defaults(run=_evaluate_bag)
 
@@ -104,6 +97,32 @@ def _parser() -> argparse.ArgumentParser:
         '--fail-on-regression', action='store_true',
         help='exit with 1 if a score is significantly worse in B')
     compare.set_defaults(run=_evaluate_compare)
+
+    bags = subjects.add_parser('bags', help='on all rosbags below a folder, added up')
+    bags.add_argument('folder', type=Path, help='each bag below it is evaluated')
+    _add_bag_topics(bags)
+    bags.add_argument(
+        '--out', type=Path, required=True,
+        help='folder for the results; bags that are done there are not done again')
+    _add_annotate(bags)
+    bags.add_argument(
+        '--on', choices=('local', 'ray'), default='local',
+        help='processes of this machine, or a Ray cluster (%(default)s)')
+    bags.add_argument(
+        '--workers', type=int, default=1,
+        help='bags at the same time on a machine, which share its cores (%(default)s)')
+    _add_operating_point(bags)
+    bags.set_defaults(run=_evaluate_bags)
+
+    live = subjects.add_parser(
+        'live', help='of the node over ROS 2, a rosbag played to it: what a vehicle would get')
+    live.add_argument('bag', type=Path, help='rosbag2 folder, or .mcap or .db3 file')
+    _add_bag_topics(live)
+    live.add_argument(
+        '--rate', type=float, default=1.0, help='speed, 1 for that of the recording (%(default)s)')
+    live.add_argument('--out', type=Path, required=True, help='folder for the results')
+    _add_operating_point(live)
+    live.set_defaults(run=_evaluate_live)
 
     benchmark = commands.add_parser('benchmark', help='measure speed')
     subjects = benchmark.add_subparsers(dest='subject', required=True)
@@ -272,6 +291,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_bag_topics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--image', metavar='TOPIC', help='of the images (its only one)')
+    parser.add_argument('--labels', metavar='TOPIC', help='of the ground truth, if there is any')
+    parser.add_argument(
+        '--tolerance-ms', type=float, default=10.0,
+        help='how far the stamps of image and ground truth may be apart (%(default)s)')
+
+
+def _add_annotate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
+    parser.add_argument(
+        '--with-originals', action='store_true', help='with all topics of this one; annotates')
+
+
 def _add_operating_point(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', default='lpsnet_s_camvid', help='path or name (%(default)s)')
     parser.add_argument('--engine', default='auto', help='an engine or auto (%(default)s)')
@@ -340,21 +374,40 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         with_originals=options.with_originals), command=['lmii', *options.arguments])
     print(results.table(document))
     print(f'results: {options.out}')
-    _report(options.out)
+    print(results.write_report(options.out))
     if document['faults']:
-        first, *more = document['faults']
-        raise ValueError(
-            f'not all of the bag could be used: {first}'
-            + (f'; and {len(more)} more, see {options.out / results.METRICS}' if more else ''))
+        raise ValueError(results.fault(document, options.out))
 
 
-def _report(folder: Path) -> None:
-    try:
-        from lmii_ros.evaluation import report
-    except ModuleNotFoundError as error:
-        print(f'no report: the Python package {error.name} is not installed', file=sys.stderr)
-        return
-    print(f'report: {report.write(folder)}')
+def _evaluate_bags(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation import fleet
+    from lmii_ros.evaluation import results
+    document = fleet.evaluate(
+        fleet.Fleet(
+            folder=options.folder, out=options.out, weight_file=options.weights,
+            engine=options.engine, device=options.device, precision=options.precision,
+            input_height=options.input_height, image_topic=options.image,
+            labels_topic=options.labels, tolerance_ms=options.tolerance_ms,
+            annotate=options.annotate, with_originals=options.with_originals,
+            workers=options.workers),
+        options.on, command=['lmii', *options.arguments])
+    print(results.table(document))
+    print(f'{len(document["source"]["bags"])} bags, results: {options.out}')
+    print(results.write_report(options.out))
+    if document['faults']:
+        raise ValueError(results.fault(document, options.out))
+
+
+def _evaluate_live(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation.live import LiveEvaluation
+    from lmii_ros.nodes import replay
+    replay.run(
+        LiveEvaluation(
+            bag=options.bag, out=options.out, image_topic=options.image,
+            labels_topic=options.labels, tolerance_ms=options.tolerance_ms, rate=options.rate),
+        {'weights': options.weights, 'engine': options.engine, 'precision': options.precision,
+         'device': options.device, 'input_height': options.input_height},
+        command=['lmii', *options.arguments])
 
 
 def _evaluate_report(options: argparse.Namespace) -> None:

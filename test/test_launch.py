@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 from contextlib import closing
+import json
 import os
 from pathlib import Path
 import re
 import signal
 import sys
 
+import cv2
+from lmii_ros.bags import ImageBagWriter
+from lmii_ros.simulation import PinholeCamera
+from lmii_ros.simulation import RoadScene
 import pytest
 
 from test_install import START_TIMEOUT_S
@@ -91,12 +96,13 @@ def profiles(process):
 @pytest.mark.parametrize('file, own', [
     ('segmentation.launch.py', {'params_file', 'rviz'}),
     ('demo.launch.py', {'params_file', 'rviz', 'source', 'labels', 'rate', 'encoding'}),
+    ('replay.launch.py', {'bag', 'topic', 'labels', 'rate', 'tolerance_ms', 'out'}),
 ])
 def test_arguments_are_listed_with_description_and_default(launch, file, own):
     process = launch(file, '--show-args')
     assert process.wait() == 0
     arguments = re.findall(
-        r"^ {4}'(\w+)':\n {8}(\S.*)\n {8}\(default: (.*)\)$", process.output, re.MULTILINE)
+        r"^ {4}'(\w+)':\n {8}(\S.*)(?:\n {8}\(default: (.*)\))?$", process.output, re.MULTILINE)
     assert len(arguments) == process.output.count("':\n")
     assert own | {
         'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',
@@ -206,3 +212,56 @@ def test_the_demo_ends_with_its_camera(launch):
     process.wait(START_TIMEOUT_S)
     assert '/nowhere: no such file or folder' in process.output
     assert not process.has_left_processes()
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """Return a bag of JPEG images with labels."""
+    scene = RoadScene(seed=2, camera=PinholeCamera.from_fov(160, 120))
+    with ImageBagWriter(tmp_path / 'bag') as writer:
+        for index in range(8):
+            frame = scene.render(index / 4)
+            stamp_ns = 10 ** 9 + index * 25 * 10 ** 7
+            writer.write_compressed(
+                '/left/compressed', stamp_ns, 'camera',
+                cv2.imencode('.jpg', frame.image)[1].tobytes(), 'jpeg')
+            writer.write_image('/truth', stamp_ns, 'camera', frame.labels, 'mono8')
+    return tmp_path / 'bag'
+
+
+def test_a_replay_is_evaluated(launch, bag, tiny_weights, tmp_path):
+    out = tmp_path / 'out'
+    # What ROS installs, up to its own implementation.
+    (tmp_path / 'ros2bag').mkdir()
+    (tmp_path / 'ros2bag' / '__init__.py').touch()
+    (tmp_path / 'ros2').write_text(
+        f'#!/bin/sh\necho ros2 "$@" >&2\nfor image; do :; done\n'
+        f'exec {sys.executable} -m lmii_ros.nodes.bag_player_node --ros-args -p "bag:=$3" '
+        '-p rate:=$5 -p wait_for_subscribers:=2 -p topic:=/left/compressed '
+        '-r "image/compressed:=${image##*:=}"\n')
+    (tmp_path / 'ros2').chmod(0o755)
+    process = launch(
+        'replay.launch.py', f'bag:={bag}', 'topic:=/left/compressed', 'labels:=/truth',
+        'rate:=2.0', f'out:={out}', 'namespace:=front', 'image:=/camera/image_raw',
+        f'weights:={tiny_weights}', 'device:=cpu',
+        PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
+        PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get('PYTHONPATH')])))
+    assert process.wait(START_TIMEOUT_S) == 0, process.output
+    assert re.search(
+        r'ros2 bag play \S+/bag --rate 2\.0 .*--topics /left/compressed '
+        r'--remap /left/compressed:=/camera/image_raw/compressed$', process.output, re.MULTILINE)
+    frames = json.loads((out / 'metrics.json').read_text())['frames']
+    assert frames['total'] == frames['truth']['exact'] == 8
+    assert frames['labelled'] + sum(frames['dropped'].values()) == 8
+    assert frames['labelled'] > 0
+    run = json.loads((out / 'run.json').read_text())
+    assert run['player'] == 'ros2 bag play'
+    assert run['command'][-1].startswith('device:=')
+    assert not process.has_left_processes()
+
+
+def test_a_replay_of_a_bag_that_is_not_there_ends(launch):
+    process = launch('replay.launch.py', 'bag:=/nowhere')
+    assert process.wait() == 1
+    assert process.lines[-1].endswith('/nowhere: no such bag')
+    assert 'process started' not in process.output

@@ -65,7 +65,8 @@ class BagEvaluation:
 
 
 def evaluate(
-    segmenter: Segmenter, evaluation: BagEvaluation, command: Sequence[str] = (),
+    segmenter: Segmenter, evaluation: BagEvaluation, command: Sequence[str] = (), *,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """
     Evaluate a bag and write the files of docs/evaluation.md, metrics.json last.
@@ -74,6 +75,7 @@ def evaluate(
     does not grow with the bag.
 
     :param command: The command line, for run.json.
+    :param progress: Whether to show a progress bar on a terminal.
     :return: The content of metrics.json; its `faults` tell what of the bag could not be read.
     :raises BagError: If the bag or a topic does not exist, or nothing of it can be read.
     :raises OSError: If the results cannot be written.
@@ -109,7 +111,8 @@ def evaluate(
         labelled = stack.enter_context(closing(
             read_ahead(network.label(read_ahead(frames.read())))))
         for frame, segmentation in tqdm(
-                labelled, 'evaluate', total=reader.count(image_topic), disable=None):
+                labelled, 'evaluate', total=reader.count(image_topic),
+                disable=None if progress else True):
             _add(tally, pictures, frame, segmentation)
             if annotation is not None and segmentation is not None:
                 annotation.add(frame, segmentation)

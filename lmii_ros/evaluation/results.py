@@ -144,3 +144,20 @@ def table(document: dict[str, Any]) -> str:
         f'{frames["total"]} frames, {frames["labelled"]} labelled, dropped: {dropped or "none"}',
         'ground truth: {exact} exact, {nearest} nearest, {refused} refused; {unmatched_images} '
         'images and {unmatched_labels} label images without a match'.format(**truth)])
+
+
+def write_report(out: Path) -> str:
+    """Write the report beside the results, and return a line that says where, or why not."""
+    try:
+        from lmii_ros.evaluation import report
+    except ModuleNotFoundError as error:
+        return f'no report: the Python package {error.name} is not installed'
+    return f'report: {report.write(out)}'
+
+
+def fault(document: dict[str, Any], out: Path) -> str:
+    """Return the faults of a metrics.json that has some as one line."""
+    first, *more = document['faults']
+    what = 'the bags' if 'bags' in document['source'] else 'the bag'
+    return f'not all of {what} could be used: {first}' + (
+        f'; and {len(more)} more, see {out / METRICS}' if more else '')
