@@ -1,0 +1,83 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""``lmii export``: weight files in other forms."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from lmii_ros.cli import arguments
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to those of ``lmii``."""
+    export = commands.add_parser('export', help='write a weight file in another form')
+    export.add_argument('weights', help='path or name of a weight file')
+    export.add_argument(
+        '--int8', action='store_true', help='a weight file that is calibrated for int8')
+    export.add_argument(
+        '--calibrate', metavar='IMAGES',
+        help='what int8 is calibrated with: a data set, whose val split then tells what int8 '
+        'costs, or a folder, video or bag')
+    export.add_argument(
+        '--out', type=Path, help='file for int8 (name of the weights and _int8)')
+    export.add_argument(
+        '--onnx', type=Path, metavar='FILE',
+        help='an ONNX file: image bytes in, logits out, for runtimes of your own')
+    export.add_argument(
+        '--size', type=arguments.size, help='width and height of the frames, for ONNX')
+    export.add_argument(
+        '--input-height', type=int, default=0,
+        help='at which the network is to see them (that of its training), for ONNX')
+    export.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    if not options.int8 and not options.onnx:
+        raise ValueError('nothing to do; give --int8, --onnx FILE, or both')
+    if options.int8 and not options.calibrate:
+        raise ValueError('--int8 needs --calibrate IMAGES: a data set, folder, video or bag')
+    from lmii_ros import export
+    from lmii_ros.segmenter import Segmenter
+    segmenter = Segmenter(
+        options.weights, engine='torch', device='cpu', precision='fp32',
+        input_height=options.input_height)
+    if options.onnx:
+        width, height = options.size or segmenter.info.input_size[::-1]
+        input_size = segmenter.input_size((height, width))
+        export.to_onnx(options.weights, input_size, options.onnx)
+        print(f'{options.onnx}: image uint8 1x{input_size[0]}x{input_size[1]}x3 (BGR) to logits')
+    if options.int8:
+        _export_int8(
+            options, options.out or Path(f'{segmenter.weight_file.stem}_int8.safetensors'))
+
+
+def _export_int8(options: argparse.Namespace, path: Path) -> None:
+    from lmii_ros import datasets
+    from lmii_ros import export
+    from lmii_ros import metrics
+    from lmii_ros import weights
+    from lmii_ros.evaluation import dataset
+    from lmii_ros.segmenter import Segmenter
+    from lmii_ros.sources import open_source
+    if not (Path(options.calibrate) / 'trainannot').is_dir():
+        export.to_int8(
+            options.weights, (frame.image for frame in open_source(options.calibrate)), path)
+        print(f'{path}: without labels nobody knows what int8 costs, so precision auto takes no '
+              'int8; calibrate with a data set')
+        return
+    training = datasets.camvid(options.calibrate, 'train')
+    validation = datasets.camvid(options.calibrate, 'val')
+    export.to_int8(
+        options.weights, (training.image(index) for index in range(len(training))), path)
+    exact = metrics.scores(
+        dataset.evaluate(Segmenter(path, precision='fp32'), validation)).miou
+    loss = dataset.precision_loss(path, 'auto', exact, validation)
+    info, network = weights.load(path)
+    weights.save(
+        path, replace(info, precision_loss=info.precision_loss | loss), network)
+    for precision, lost in loss.items():
+        print(f'{precision} costs {100 * lost:.2f} of {100 * exact:.2f} points of mIoU')
+    print(path)

@@ -1,0 +1,66 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""``lmii train``: a network by a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from lmii_ros.cli import arguments
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to those of ``lmii``."""
+    train = commands.add_parser('train', help='train a network by a recipe')
+    train.add_argument('recipe', type=Path, help='YAML file, see config/training')
+    train.add_argument('--data', type=Path, required=True, help='folder of the data set')
+    train.add_argument('--kind', default='auto', help=arguments.KIND_HELP)
+    train.add_argument(
+        '--out', type=Path, required=True,
+        help='folder for checkpoint, log and weight file; a run found there is continued')
+    train.add_argument(
+        '--val', default='val', help='split to measure on, empty for none (%(default)s)')
+    train.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    train.add_argument(
+        '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from lmii_ros import datasets
+    from lmii_ros import weights
+    from lmii_ros.engines.torch import select_device
+    from lmii_ros.evaluation import dataset
+    from lmii_ros.segmenter import Segmenter
+    from lmii_ros.training import parallel
+    from lmii_ros.training import recipe
+    from lmii_ros.training.trainer import train
+    chosen = recipe.read(options.recipe)
+
+    def opened(split: str) -> datasets.Dataset:
+        return datasets.open_dataset(options.data, split, options.kind)
+
+    validation = opened(options.val) if options.val else None
+    path = train(
+        chosen,
+        opened(chosen.split),
+        validation,
+        options.out,
+        device=parallel.local_device(select_device(options.device)),
+        workers=options.workers,
+    )
+    if not parallel.join().writes:
+        return
+    if validation and options.val not in chosen.split.split('+'):
+        miou = dataset.miou_by_height(
+            Segmenter(path, device=options.device, precision='fp32'), validation)
+        info, network = weights.load(path)
+        loss = dataset.precision_loss(path, options.device, miou[info.input_size[0]], validation)
+        weights.save(path, replace(info, miou=miou, precision_loss=loss), network)
+        for precision, lost in loss.items():
+            print(f'{precision} costs {100 * lost:.2f} points of mIoU')
+        for height, value in miou.items():
+            print(f'mIoU on {options.val} at input height {height}: {100 * value:.2f} %')
+    print(path)
