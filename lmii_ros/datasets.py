@@ -119,6 +119,11 @@ class Dataset:
         return classes[places]
 
 
+def kind_of(root: Path) -> str | None:
+    """Return which of :data:`KINDS` a folder looks like, or None."""
+    return next((kind for kind, (mark, _) in KINDS.items() if list(Path(root).glob(mark))), None)
+
+
 def open_dataset(root: Path, split: str, kind: str = 'auto') -> Dataset:
     """
     Open a data set.
@@ -132,7 +137,7 @@ def open_dataset(root: Path, split: str, kind: str = 'auto') -> Dataset:
     if not root.is_dir():
         raise DatasetError(f'no folder {root}')
     if kind == 'auto':
-        kind = next((kind for kind, (mark, _) in KINDS.items() if list(root.glob(mark))), '')
+        kind = kind_of(root)
     if kind not in KINDS:
         marks = ', '.join(f'{mark} ({name})' for name, (mark, _) in KINDS.items())
         raise DatasetError(

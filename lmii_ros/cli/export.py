@@ -62,14 +62,14 @@ def _export_int8(options: argparse.Namespace, path: Path) -> None:
     from lmii_ros.evaluation import dataset
     from lmii_ros.segmenter import Segmenter
     from lmii_ros.sources import open_source
-    if not (Path(options.calibrate) / 'trainannot').is_dir():
+    if not datasets.kind_of(options.calibrate):
         export.to_int8(
             options.weights, (frame.image for frame in open_source(options.calibrate)), path)
         print(f'{path}: without labels nobody knows what int8 costs, so precision auto takes no '
               'int8; calibrate with a data set')
         return
-    training = datasets.camvid(options.calibrate, 'train')
-    validation = datasets.camvid(options.calibrate, 'val')
+    training = datasets.open_dataset(options.calibrate, 'train')
+    validation = datasets.open_dataset(options.calibrate, 'val')
     export.to_int8(
         options.weights, (training.image(index) for index in range(len(training))), path)
     exact = metrics.scores(
