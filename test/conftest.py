@@ -57,6 +57,9 @@ os.environ |= {
     'OMP_WAIT_POLICY': 'PASSIVE',
 }
 
+# A shell that runs the tests in the background lets them and their children ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Process:
     """
