@@ -129,6 +129,13 @@ class Process:
             return False
         return True
 
+    def wait_for_left_processes(self) -> None:
+        """Wait until no process of the session runs: some end after the one that started them."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.has_left_processes():
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
     def close(self) -> None:
         """End the process and whatever it has started."""
         if self.running:

@@ -238,11 +238,7 @@ def test_an_interrupt_ends_all_of_it(bags, tiny_weights, tmp_path, start_process
     os.killpg(process.popen.pid, signal.SIGINT)
     assert process.wait(TIMEOUT_S) == 130
     assert 'Traceback' not in process.output
-    deadline = time.monotonic() + TIMEOUT_S
-    # The tracker of multiprocessing's resources ends after its parent.
-    while process.has_left_processes():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process.wait_for_left_processes()
 
 
 def test_workers_of_ray_may_die(bags, expected, tiny_weights, tmp_path, start_process):

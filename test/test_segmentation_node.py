@@ -241,7 +241,7 @@ def test_newest_frame_wins(start_node, tiny_weights, client):
     # With the QoS that cameras meet, and frames that come faster than the network is.
     node = start_node(
         'segmentation_node', '-r', '__ns:=/burst', weights=tiny_weights, threads=1,
-        input_height=512)
+        input_height=1536)
     node.wait_for_output(r'engine \w+ on cpu')
     client.namespace = '/burst'
     labels = client.listen(Image, f'/burst{NODE}/labels')
