@@ -6,8 +6,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
 
 from lmii_ros.cli import arguments
+
+if TYPE_CHECKING:
+    from lmii_ros.segmenter import Segmenter
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -78,16 +83,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _evaluate_dataset(options: argparse.Namespace) -> None:
     from lmii_ros import datasets
     from lmii_ros.evaluation import dataset
-    from lmii_ros.segmenter import Segmenter
     if options.json:
         # Now, since an evaluation takes long and the file may not be possible.
         options.json.touch()
     if options.out:
         from lmii_ros.evaluation import dataset_pictures
         options.out.mkdir(parents=True, exist_ok=True)
-    segmenter = Segmenter(
-        options.weights, engine=options.engine, device=options.device,
-        precision=options.precision, input_height=options.input_height)
+    segmenter = _segmenter(options)
     data = datasets.open_dataset(options.data, options.split, options.kind)
     of_images = dataset.evaluate_images(segmenter, data)
     counts = of_images.sum(axis=0)
@@ -102,19 +104,14 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
 def _evaluate_bag(options: argparse.Namespace) -> None:
     from lmii_ros.evaluation import bag
     from lmii_ros.evaluation import results
-    from lmii_ros.segmenter import Segmenter
-    segmenter = Segmenter(
-        options.weights, engine=options.engine, device=options.device,
-        precision=options.precision, input_height=options.input_height)
+    segmenter = _segmenter(options)
     document = bag.evaluate(segmenter, bag.BagEvaluation(
         bag=options.bag, out=options.out, image_topic=options.image, labels_topic=options.labels,
         tolerance_ms=options.tolerance_ms, annotate=options.annotate or options.with_originals,
         with_originals=options.with_originals), command=['lmii', *options.arguments])
     print(results.table(document))
     print(f'results: {options.out}')
-    print(results.write_report(options.out))
-    if document['faults']:
-        raise ValueError(results.fault(document, options.out))
+    _conclude(document, options.out)
 
 
 def _evaluate_bags(options: argparse.Namespace) -> None:
@@ -131,9 +128,7 @@ def _evaluate_bags(options: argparse.Namespace) -> None:
         options.on, command=['lmii', *options.arguments])
     print(results.table(document))
     print(f'{len(document["source"]["bags"])} bags, results: {options.out}')
-    print(results.write_report(options.out))
-    if document['faults']:
-        raise ValueError(results.fault(document, options.out))
+    _conclude(document, options.out)
 
 
 def _evaluate_live(options: argparse.Namespace) -> None:
@@ -146,6 +141,20 @@ def _evaluate_live(options: argparse.Namespace) -> None:
         {'weights': options.weights, 'engine': options.engine, 'precision': options.precision,
          'device': options.device, 'input_height': options.input_height},
         command=['lmii', *options.arguments])
+
+
+def _segmenter(options: argparse.Namespace) -> Segmenter:
+    from lmii_ros.segmenter import Segmenter
+    return Segmenter(
+        options.weights, engine=options.engine, device=options.device,
+        precision=options.precision, input_height=options.input_height)
+
+
+def _conclude(document: dict[str, Any], out: Path) -> None:
+    from lmii_ros.evaluation import results
+    print(results.write_report(out))
+    if document['faults']:
+        raise ValueError(results.fault(document, out))
 
 
 def _evaluate_report(options: argparse.Namespace) -> None:

@@ -64,7 +64,6 @@ class Operation:
             settings.weights, engine=settings.engine, device=settings.device,
             precision=settings.precision, threads=settings.threads,
             input_height=settings.input_height)
-        self.why_engine = self.segmenter.why_engine
         self.check(settings)
         logger.info(
             'preparing the network, which takes some seconds at its first start on a machine')
