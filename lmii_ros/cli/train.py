@@ -25,6 +25,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     train.add_argument(
         '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')
+    train.add_argument(
+        '--compile', action='store_true',
+        help='compile the network first: some minutes, then LMIINet trains 1.5 times as fast on a '
+             'CPU; needs a C++ compiler')
     train.set_defaults(run=_train)
 
 
@@ -50,6 +54,7 @@ def _train(options: argparse.Namespace) -> None:
         options.out,
         device=parallel.local_device(select_device(options.device)),
         workers=options.workers,
+        compiled=options.compile,
     )
     if not parallel.join().writes:
         return

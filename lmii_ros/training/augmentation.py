@@ -70,19 +70,21 @@ def vary_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> 
     """
     if strength == 0:
         return image
-    pixels = image.astype(np.float32) / 255
-    pixels = pixels ** np.float32(np.exp(rng.normal(0, 0.3 * strength)))
-    grey = pixels.mean(axis=2, keepdims=True)
-    saturation = np.float32(np.exp(rng.normal(0, 0.5 * strength)))
-    contrast = np.float32(np.exp(rng.normal(0, 0.3 * strength)))
-    cast = np.exp(rng.normal(0, 0.1 * strength, 3)).astype(np.float32)
-    brightness = np.float32(rng.normal(0, 0.15 * strength))
-    middle = grey.mean()
-    pixels = (grey + saturation * (pixels - grey)) * cast
-    pixels = middle + contrast * (pixels - middle) + brightness
+    gamma = np.exp(rng.normal(0, 0.3 * strength))
+    saturation = np.exp(rng.normal(0, 0.5 * strength))
+    contrast = np.exp(rng.normal(0, 0.3 * strength))
+    cast = np.exp(rng.normal(0, 0.1 * strength, 3))
+    brightness = rng.normal(0, 0.15 * strength)
+    pixels = cv2.LUT(image, (np.linspace(0, 1, 256) ** gamma).astype(np.float32))
+    middle = np.mean(cv2.mean(pixels)[:3])
+    # From the grey of each pixel by saturation, and from that of the image by contrast: one matrix.
+    saturate = saturation * np.eye(3) + (1 - saturation) / 3
+    matrix = contrast * cast[:, None] * saturate
+    shift = np.full((3, 1), (1 - contrast) * middle + brightness)
+    pixels = cv2.transform(pixels, np.hstack([matrix, shift]))
     chance = rng.random()
     if chance < 0.2 * strength:
         pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 2.0))
     elif chance > 1 - 0.2 * strength:
         pixels += rng.normal(0, 0.05, pixels.shape).astype(np.float32)
-    return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return cv2.convertScaleAbs(np.maximum(pixels, 0, out=pixels), alpha=255)

@@ -27,6 +27,7 @@ from lmii_ros.networks.lpsnet import LPSNet
 from lmii_ros.training import growth
 from lmii_ros.training import images
 from lmii_ros.training import parallel
+from lmii_ros.training.compilation import compile_blocks
 from lmii_ros.training.loss import class_weights
 from lmii_ros.training.loss import CrossEntropy
 from lmii_ros.training.loss import distillation
@@ -51,6 +52,7 @@ def train(
     *,
     device: torch.device,
     workers: int = 1,
+    compiled: bool = False,
     validate_every: int = 5,
 ) -> Path:
     """
@@ -65,6 +67,8 @@ def train(
         the recipe holds out drives of ``training`` for that.
     :param out: Folder for the results; made if missing.
     :param workers: Processes that prepare images, for each process that trains.
+    :param compiled: Whether torch compiles the network's blocks, for which it needs a C++
+        compiler.
     :return: Path of the weight file.
     :raises CheckpointError: If ``out`` holds a checkpoint of another recipe.
     :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
@@ -78,6 +82,8 @@ def train(
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
     average = AveragedModel(network, multi_avg_fn=_averaging(recipe.ema_decay), use_buffers=True)
+    if compiled:
+        compile_blocks(network)
     spread = processes.spread(network, device)
     optimizer = torch.optim.AdamW(
         _parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
