@@ -179,21 +179,34 @@ def test_the_second_start_finds_the_compiled_network(cache):
     with torch.no_grad():
         other.classifier.bias += 1
     label(engine(net=other))
-    label(engine(), (64, 64))
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.iterdir())) == 2
 
 
 @needs_openvino
-def test_many_sizes_fill_neither_memory_nor_disk(cache, monkeypatch):
+def test_one_export_serves_all_sizes(cache):
+    labeller, reference = engine(), engine('torch')
+    for size in ((64, 96), (40, 56), (97, 131), (33, 32)):
+        agree = label(labeller, size) == label(reference, size)
+        assert agree.mean() > 0.999, size
+    assert len(list(cache.iterdir())) == 1
+
+
+@needs_openvino
+def test_many_sizes_and_networks_fill_neither_memory_nor_disk(cache, monkeypatch):
     from lmii_ros.engines.host import MAX_COMPILED
-    monkeypatch.setattr(compiled, 'MAX_KEPT', 6)
     labeller = engine()
     first = label(labeller)
     for height in range(32, 32 + 8 * 16, 16):
         label(labeller, (height, 32))
     assert len(labeller._sizes) == MAX_COMPILED
-    assert len(list(cache.iterdir())) == 6
     np.testing.assert_array_equal(label(labeller), first)
+    monkeypatch.setattr(compiled, 'MAX_KEPT', 3)
+    for bias in range(4):
+        other = network()
+        with torch.no_grad():
+            other.classifier.bias += bias
+        label(engine(net=other))
+    assert len(list(cache.iterdir())) == 3
 
 
 @needs_openvino

@@ -23,6 +23,8 @@ from lmii_ros.engines.quantization import quantize
 from lmii_ros.weights import WeightInfo
 
 MODEL = 'network.xml'
+EXAMPLE_SIZE = (96, 128)
+"""Height and width that a network is traced with; nothing in the trace depends on them."""
 _ABILITIES = {'fp32': 'FP32', 'bf16': 'BF16', 'int8': 'INT8'}
 """OpenVINO's names of what a CPU can do, for our precisions."""
 
@@ -31,8 +33,8 @@ class OpenVINOEngine(HostEngine):
     """
     :class:`lmii_ros.engines.Engine` on OpenVINO's CPU plugin.
 
-    The network is exported when an input size is first used on this machine, which takes some
-    seconds, and compiled when it is first used by this process.
+    The network is exported when it is first used on this machine, which takes some seconds, and
+    compiled when an input size is first used by this process.
 
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
@@ -92,23 +94,23 @@ class OpenVINOEngine(HostEngine):
             [request.get_input_tensor(index).data for index in range(len(shapes))], infer)
 
     def _request(self, shapes: Sequence[tuple[int, ...]]) -> openvino.InferRequest:
-        name = f'openvino-{version("openvino")}-' + '-'.join(
-            'x'.join(map(str, shape[:3])) for shape in shapes)
-        if self.precision == 'int8':
-            name += '-int8'
-        folder = compiled(
-            self._network, name, lambda folder: self._export(shapes, folder / MODEL))
-        return self._core.compile_model(
-            folder / MODEL, 'CPU', self._settings).create_infer_request()
+        name = f'openvino-{version("openvino")}' + '-int8' * (self.precision == 'int8')
+        folder = compiled(self._network, name, lambda folder: self._export(folder / MODEL))
+        model = self._core.read_model(folder / MODEL)
+        # Of fixed size it is as fast as if it had been exported so.
+        model.reshape({
+            index: openvino.PartialShape(list(shape)) for index, shape in enumerate(shapes)})
+        return self._core.compile_model(model, 'CPU', self._settings).create_infer_request()
 
-    def _export(self, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
+    def _export(self, path: Path) -> None:
+        sizes = self._network.input_sizes(EXAMPLE_SIZE)
+        example = tuple(torch.zeros(1, *size, 3) for size in sizes)
         with warnings.catch_warnings():
-            # Of sizes that become constants, as they shall; and of torch's tracing being
-            # deprecated, whose result OpenVINO runs faster than that of torch.export.
+            # Of torch's tracing being deprecated, whose result OpenVINO runs faster than that of
+            # torch.export.
             warnings.simplefilter('ignore')
             # Its check, which traces again and compares, takes half of the time.
-            example = tuple(torch.zeros(shape) for shape in shapes)
             traced = torch.jit.trace(self._network, example, check_trace=False)
             model = openvino.convert_model(
-                traced, input=[list(shape) for shape in shapes], example_input=example)
+                traced, input=[[-1, -1, -1, 3]] * len(example), example_input=example)
         openvino.save_model(model, path, compress_to_fp16=False)
