@@ -78,7 +78,7 @@ class ChannelShuffle(nn.Module):
         conv = nn.Conv2d(self.channels, self.channels, 1, bias=False)
         order = torch.arange(self.channels).reshape(2, -1).t().flatten()
         conv.weight.data = torch.eye(self.channels)[order, :, None, None]
-        return conv
+        return conv.requires_grad_(False)
 
 
 def conv_norm_act(

@@ -88,7 +88,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
     Folded is each convolution that a batch normalisation directly follows in a Sequential.
     """
-    network = copy.deepcopy(network).eval()
+    network = copy.deepcopy(network).eval().requires_grad_(False)
     for sequential in network.modules():
         if not isinstance(sequential, nn.Sequential):
             continue
