@@ -140,9 +140,13 @@ def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
             if not rungs or candidate.miou > rungs[-1].miou:
                 rungs.append(candidate)
         families.append(rungs)
-    # Of two that are nearly as good, fp32 comes last: it is not faster.
+    best = {}
+    for rungs in families:
+        weights, miou = rungs[-1].point.weights, rungs[-1].miou
+        best[weights] = max(miou, best.get(weights, miou))
+    # Of a file's precisions, which are nearly as good, fp32 comes last: it is not faster.
     return sorted(families, key=lambda rungs: (
-        -round(rungs[-1].miou / MIN_GAIN), rungs[-1].point.precision == 'fp32'))
+        -best[rungs[-1].point.weights], rungs[-1].point.precision == 'fp32', -rungs[-1].miou))
 
 
 def _is_hopeless(
