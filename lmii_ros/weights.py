@@ -132,18 +132,27 @@ def _range(low: float, high: float) -> tuple[float, float]:
 
 def save(path: Path, info: WeightInfo, network: nn.Module) -> None:
     """
-    Write a weight file.
+    Write a weight file, the parameters of convolutions and matrices in half precision.
 
     :param path: Target; an existing file is replaced in one step.
     :param network: The network that ``info`` describes.
     """
     path = Path(path)
     temporary = path.with_name(path.name + '.part')
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: _stored(tensor).contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, str(temporary), metadata={KEY: info.to_json()})
     # safetensors lets only the owner read; an installed package is for all.
     temporary.chmod(0o644)
     temporary.replace(path)
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.dtype != torch.float32 or tensor.ndim < 2:
+        return tensor
+    half = tensor.half()
+    # What overflows in half precision stays as it is.
+    return half if half.isfinite().all() else tensor
 
 
 def find(name: str | Path) -> Path:
@@ -225,7 +234,8 @@ def _check(
             raise WeightError(
                 f'tensor {name} has shape {list(found[name].shape)}, '
                 f'expected {list(tensor.shape)} for {what}')
-        if found[name].dtype != tensor.dtype:
+        halved = (tensor.dtype, found[name].dtype) == (torch.float32, torch.float16)
+        if found[name].dtype != tensor.dtype and not halved:
             raise WeightError(
                 f'tensor {name} is {found[name].dtype}, expected {tensor.dtype} for {what}')
         if not torch.isfinite(found[name]).all():
