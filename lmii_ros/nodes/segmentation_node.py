@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from functools import partial
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -36,6 +37,7 @@ from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.frames import FrameError
 from lmii_ros.nodes import parameters
 from lmii_ros.nodes import process
+from lmii_ros.nodes.image_message import deserialize
 from lmii_ros.nodes.newest_frame import NewestFrame
 from lmii_ros.nodes.operation import Operation
 from lmii_ros.nodes.outputs import Outputs
@@ -77,7 +79,7 @@ class SegmentationNode(LifecycleNode):
         self._operation: Operation | None = None
         self._outputs: Outputs | None = None
         self._camera_info: CameraInfo | None = None
-        self._newest: NewestFrame[tuple[Image | CompressedImage, float]] | None = None
+        self._newest: NewestFrame[tuple[Any, float]] | None = None
         self._worker: threading.Thread | None = None
         self._input_subscriptions: list = []
         self._why_not = ''
@@ -177,14 +179,16 @@ class SegmentationNode(LifecycleNode):
         # Sensor data (REP 2003), with its depth: what comes while the process does not get the
         # processor is counted as superseded, by the slot, and not lost unseen.
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        image = {
-            'raw': (Image, 'image', self._on_image),
-            'compressed': (CompressedImage, 'image/compressed', self._on_image),
+        message_type, topic = {
+            'raw': (Image, 'image'),
+            'compressed': (CompressedImage, 'image/compressed'),
         }[self._settings.image_transport]
-        camera_info = (CameraInfo, 'camera_info', self._on_camera_info)
-        for message_type, topic, callback in (image, camera_info):
-            self._input_subscriptions.append(self.create_subscription(
-                message_type, topic, callback, sensor_data, qos_overriding_options=overriding))
+        self._input_subscriptions.append(self.create_subscription(
+            message_type, topic, partial(self._on_image, message_type.__name__), sensor_data,
+            qos_overriding_options=overriding, raw=True))
+        self._input_subscriptions.append(self.create_subscription(
+            CameraInfo, 'camera_info', self._on_camera_info, sensor_data,
+            qos_overriding_options=overriding))
 
     def _stop_receiving(self, timeout_s: float | None = None) -> None:
         for subscription in self._input_subscriptions:
@@ -198,7 +202,12 @@ class SegmentationNode(LifecycleNode):
             self._worker.join(timeout_s)
         self._newest = self._worker = None
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, name: str, data: bytes) -> None:
+        try:
+            message = deserialize(data, name)
+        except FrameError as error:
+            self._drop(error.reason, str(error))
+            return
         self._statistics.received(_nanoseconds(message.header.stamp))
         if not self._outputs.wanted():
             self._statistics.dropped('no_subscriber')
@@ -250,7 +259,7 @@ class SegmentationNode(LifecycleNode):
         # The executor sees it after its next callback: within a second, of the diagnostics.
         self.finished.set_exception(error)
 
-    def _label(self, message: Image | CompressedImage, received: float) -> None:
+    def _label(self, message: Any, received: float) -> None:
         settings = self._settings
         times = [received, time.monotonic()]
         try:
