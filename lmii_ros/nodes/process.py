@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -23,6 +24,11 @@ from rclpy.task import Future
 # is wrong, and from its lifecycle services.
 RCLError = rclpy_implementation.RCLError
 UnknownROSArgsError = rclpy_implementation.UnknownROSArgsError
+
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+"""Parameters of mallopt(3)."""
 
 
 class NodeFailed(RuntimeError):
@@ -66,12 +72,27 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     :return: Exit code: 0 after SIGINT, SIGTERM or a regular end; 1 after one line about what
         failed.
     """
+    _keep_freed_memory()
     code = _run(make_node, arguments)
     if threading.active_count() > 1:
         # It is in a library's call, in the midst of which Python would end with an abort.
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _keep_freed_memory() -> None:
+    """
+    Have the C library keep what an image took for the next one.
+
+    By default memory of that size goes back to the system, which maps and clears it anew for each
+    image: a tenth of the time of a node at 30 Hz.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    # Only glibc has it.
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> int:
