@@ -40,6 +40,7 @@ def _train(options: argparse.Namespace) -> None:
     from lmii_ros.segmenter import Segmenter
     from lmii_ros.training import parallel
     from lmii_ros.training import recipe
+    from lmii_ros.training.trainer import inherit_miou
     from lmii_ros.training.trainer import train
     chosen = recipe.read(options.recipe)
 
@@ -58,7 +59,9 @@ def _train(options: argparse.Namespace) -> None:
     )
     if not parallel.join().writes:
         return
-    if validation and options.val not in chosen.split.split('+'):
+    if validation and options.val in chosen.split.split('+'):
+        inherit_miou(path, chosen, options.val)
+    elif validation:
         miou = dataset.miou_by_height(
             Segmenter(path, device=options.device, precision='fp32'), validation)
         info, network = weights.load(path)

@@ -52,6 +52,8 @@ class Recipe:
         on instead of the validation split; a drive is how its files' names begin, up to the first
         underscore.
     :param hard_share: Share of the pixels, those of the largest loss, that are learned from.
+    :param overlap_weight: Weight of the missed overlap (one less the IoU of probabilities, mean
+        over classes) beside the cross entropy.
     :param teacher: Weight file, a path or a shipped name, whose softened probabilities are learned
         beside the labels; empty for none.
     :param loss_stride: The loss is computed on every so many-th row and column, at an offset drawn
@@ -82,6 +84,7 @@ class Recipe:
     rare_crops: float = 0.0
     held_out_drives: str = ''
     hard_share: float = 1.0
+    overlap_weight: float = 0.0
     teacher: str = ''
     loss_stride: int = 1
     precision: str = 'fp32'
@@ -179,6 +182,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     'weather': ('0 to 1', lambda value: 0 <= value <= 1),
     'rare_crops': ('0 to 1', lambda value: 0 <= value <= 1),
     'hard_share': ('more than 0, up to 1', lambda value: 0 < value <= 1),
+    'overlap_weight': ('0 or more', lambda value: 0 <= value < math.inf),
     'loss_stride': ('at least 1', lambda value: value >= 1),
     'precision': ('fp32 or bf16', lambda value: value in ('fp32', 'bf16')),
     'seed': ('0 or more', lambda value: value >= 0),

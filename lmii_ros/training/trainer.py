@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -31,6 +32,8 @@ from lmii_ros.training.compilation import compile_blocks
 from lmii_ros.training.loss import class_weights
 from lmii_ros.training.loss import CrossEntropy
 from lmii_ros.training.loss import distillation
+from lmii_ros.training.loss import missed_overlap
+from lmii_ros.training.loss import resized
 from lmii_ros.training.progress import Progress
 from lmii_ros.training.recipe import Recipe
 from lmii_ros.training.recipe import RecipeError
@@ -91,8 +94,7 @@ def train(
     teacher = _teacher(recipe, training, device)
     frequencies = images.frequencies(training)
     cross_entropy = CrossEntropy(
-        torch.from_numpy(class_weights(frequencies)), network.align_corners,
-        recipe.hard_share).to(device)
+        torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device)
     synthetic = images.synthetic_frames(recipe)
     first_epoch = _resume(out / CHECKPOINT, recipe, network, average, optimizer, device)
     steps = math.ceil(len(training) / recipe.batch_size)
@@ -119,11 +121,15 @@ def train(
             with _autocast(recipe, device):
                 logits = spread(
                     normalize(frames).contiguous(memory_format=torch.channels_last))
-            loss, weight = cross_entropy(logits, truth)
+            at_labels = resized(logits, truth.shape[-2:], network.align_corners)
+            loss, weight = cross_entropy(at_labels, truth)
             # The gradients' mean over the processes is then that of the whole batch's loss.
             loss = processes.count * loss / processes.sum(weight).clamp(min=1e-6)
+            share = processes.count * counted / len(batches[step])
+            if recipe.overlap_weight:
+                loss = loss + share * recipe.overlap_weight * missed_overlap(at_labels, truth)
             if teacher:
-                loss = loss + processes.count * counted / len(batches[step]) * distillation(
+                loss = loss + share * distillation(
                     logits, teacher(frames), teacher.align_corners)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -168,6 +174,27 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
         recipe=recipe.to_dict(),
         license=training.terms,
     )
+
+
+def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
+    """
+    Give a weight file the mIoU of its initial weights, if these were not trained on a split.
+
+    What is trained on all labelled images cannot be measured on any of them.
+
+    :param path: Of the weight file that this recipe made.
+    :param split: What the initial weights were measured on.
+    """
+    if not recipe.initial_weights:
+        return
+    before = weights.read_info(weights.find(recipe.initial_weights))
+    if before.network != recipe.network or split in before.recipe['split'].split('+'):
+        return
+    info, network = weights.load(path)
+    weights.save(path, replace(
+        info, miou=before.miou, precision_loss=before.precision_loss,
+        data=f'{info.data}; its mIoU is that of the weights before {split} was trained on'),
+        network)
 
 
 def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
