@@ -306,8 +306,18 @@ def test_a_precision_that_is_not_there_is_refused():
 
 @needs_openvino
 def test_openvino_does_not_run_on_cuda():
-    with pytest.raises(EngineError, match="openvino runs on the cpu, not on 'cuda'"):
+    with pytest.raises(EngineError, match="openvino runs on the cpu .* not on 'cuda'"):
         engines.create('openvino', network(), INFO, device='cuda')
+
+
+@needs_openvino
+def test_a_missing_intel_gpu_is_told():
+    import openvino
+    if 'GPU' in openvino.Core().available_devices:
+        pytest.skip('there is one')
+    assert engines.choose('auto', 'gpu') == ('openvino', 'the one for Intel GPUs')
+    with pytest.raises(EngineError, match='no Intel GPU .* use device auto or cpu'):
+        engines.create('openvino', network(), INFO, device='gpu')
 
 
 @pytest.mark.skipif('onnxruntime' not in FAST, reason='onnxruntime or numba is not installed')

@@ -89,21 +89,24 @@ def choose(name: str, device: str) -> tuple[str, str]:
     Return the name of the engine to use, and why, in words for the user.
 
     :param name: One of :data:`ENGINES`, or ``auto`` for the fastest that is installed.
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or ``gpu`` for an Intel GPU.
     :raises EngineError: If the engine is not known, or not installed.
     """
     if name not in ('auto', *ENGINES):
         raise EngineError(f'no engine {name!r}; there are: auto, {", ".join(ENGINES)}')
     if name != 'auto':
-        if not _is_installed(name):
-            raise EngineError(
-                f'engine {name} is not installed; pip install {" ".join(PACKAGES[name])}')
+        _check_installed(name)
         return name, 'as asked for'
+    if device == 'gpu':
+        _check_installed('openvino')
+        return 'openvino', 'the one for Intel GPUs'
     # Here, since torch takes seconds to import, which who only wants the errors should not wait.
     from torch import cuda
-    if device not in ('auto', 'cpu') or (device == 'auto' and cuda.is_available()):
-        return 'torch', 'the fastest on CUDA'
     machine = platform.machine()
+    if device not in ('auto', 'cpu') or (device == 'auto' and cuda.is_available()):
+        if machine == 'aarch64' and _has_tensorrt():
+            return 'onnxruntime', 'TensorRT, for a Jetson'
+        return 'torch', 'the fastest on CUDA'
     preferred = 'openvino' if machine in ('x86_64', 'AMD64') else 'onnxruntime'
     for engine in (preferred, 'openvino', 'onnxruntime'):
         if _is_installed(engine):
@@ -151,7 +154,7 @@ def create(
 
     :param name: One of :data:`ENGINES`.
     :param network: As :func:`lmii_ros.weights.load` gives it, with its ``info``.
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or ``gpu`` for an Intel GPU.
     :param precision: See :func:`choose_precision`.
     :param threads: CPU threads, 0 for the engine's choice.
     :raises EngineError: If there is no such device or precision on this machine, or not for this
@@ -168,5 +171,18 @@ def create(
         network, info, device=device, precision=precision, threads=threads)
 
 
+def _check_installed(engine: str) -> None:
+    if not _is_installed(engine):
+        raise EngineError(
+            f'engine {engine} is not installed; pip install {" ".join(PACKAGES[engine])}')
+
+
 def _is_installed(engine: str) -> bool:
     return all(importlib.util.find_spec(module) for module in PACKAGES[engine])
+
+
+def _has_tensorrt() -> bool:
+    if not _is_installed('onnxruntime'):
+        return False
+    from onnxruntime import get_available_providers
+    return 'TensorrtExecutionProvider' in get_available_providers()

@@ -1,6 +1,6 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""OpenVINO as an engine: the fastest on x86 CPUs."""
+"""OpenVINO as an engine: the fastest on x86 CPUs, and the one for Intel GPUs."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ from lmii_ros.weights import WeightInfo
 MODEL = 'network.xml'
 EXAMPLE_SIZE = (96, 128)
 """Height and width that a network is traced with; nothing in the trace depends on them."""
-_ABILITIES = {'fp32': 'FP32', 'bf16': 'BF16', 'int8': 'INT8'}
-"""OpenVINO's names of what a CPU can do, for our precisions."""
+_PRECISIONS = {'cpu': ('fp32', 'bf16', 'int8'), 'gpu': ('fp32', 'fp16', 'int8')}
+"""What a device may be able to compute with faster, and fp32."""
+_HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
+"""OpenVINO's names of our precisions."""
 
 
 class OpenVINOEngine(HostEngine):
     """
-    :class:`lmii_ros.engines.Engine` on OpenVINO's CPU plugin.
+    :class:`lmii_ros.engines.Engine` on OpenVINO. Not yet run on an Intel GPU.
 
     The network is exported when it is first used on this machine, which takes some seconds, and
     compiled when an input size is first used by this process.
 
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
-    :param device: ``auto`` or ``cpu``.
-    :param precision: ``auto``, ``fp32``, ``bf16`` on a CPU that computes with it, or ``int8`` with
-        weights that were calibrated for it.
+    :param device: ``auto`` or ``cpu``, or ``gpu`` for an Intel GPU.
+    :param precision: ``auto``, ``fp32``; ``bf16`` or ``fp16`` where the device computes with it;
+        ``int8`` with weights that were calibrated for it.
     :param threads: CPU threads, 0 for OpenVINO's choice.
     :raises EngineError: If another device is asked for, or a precision that the CPU has not.
     """
 
     name = 'openvino'
-    device = 'cpu'
 
     def __init__(
         self,
@@ -57,28 +58,33 @@ class OpenVINOEngine(HostEngine):
         precision: str = 'auto',
         threads: int = 0,
     ) -> None:
-        if device not in ('auto', 'cpu'):
-            raise EngineError(f'engine openvino runs on the cpu, not on {device!r}')
+        self.device = 'cpu' if device == 'auto' else device
+        if self.device not in _PRECISIONS:
+            raise EngineError(f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
         self._core = openvino.Core()
-        abilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-        has_bf16 = 'BF16' in abilities
-        self.precision = choose_precision(
-            precision, info,
-            [name for name, ability in _ABILITIES.items() if ability in abilities])
+        self._plugin = self.device.upper()
+        if self._plugin not in self._core.available_devices:
+            raise EngineError(
+                'OpenVINO finds no Intel GPU on this machine (its driver: apt install '
+                'intel-opencl-icd); use device auto or cpu')
+        abilities = self._core.get_property(self._plugin, 'OPTIMIZATION_CAPABILITIES')
+        supported = [
+            name for name in _PRECISIONS[self.device] if name.upper() in abilities]
+        self.precision = choose_precision(precision, info, supported)
         super().__init__(network, info)
         if self.precision == 'int8':
             quantize(self._network.network, info.activation_ranges)
-        # What int8 leaves is computed in bf16 where it can be.
-        rest = 'bf16' if has_bf16 and self.precision != 'fp32' else 'f32'
+        # What int8 leaves is computed in the lowest of the others.
+        rest = self.precision if self.precision != 'int8' else supported[-2]
         self._settings = {
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
-            # Pinned threads wait for their core when another process has it.
-            'ENABLE_CPU_PINNING': False,
-            'INFERENCE_NUM_THREADS': threads,
             # The default is bf16 on CPUs that have it, without a word.
-            'INFERENCE_PRECISION_HINT': rest,
+            'INFERENCE_PRECISION_HINT': _HINTS[rest],
         }
+        if self.device == 'cpu':
+            # Pinned threads wait for their core when another process has it.
+            self._settings |= {'ENABLE_CPU_PINNING': False, 'INFERENCE_NUM_THREADS': threads}
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         request = self._request(shapes)
@@ -100,7 +106,8 @@ class OpenVINOEngine(HostEngine):
         # Of fixed size it is as fast as if it had been exported so.
         model.reshape({
             index: openvino.PartialShape(list(shape)) for index, shape in enumerate(shapes)})
-        return self._core.compile_model(model, 'CPU', self._settings).create_infer_request()
+        return self._core.compile_model(
+            model, self._plugin, self._settings).create_infer_request()
 
     def _export(self, path: Path) -> None:
         sizes = self._network.input_sizes(EXAMPLE_SIZE)

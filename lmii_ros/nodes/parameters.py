@@ -33,7 +33,8 @@ DESCRIPTORS = (
         'or torch'),
     ParameterDescriptor(
         name='device', description='Where it runs. ' + _UNCONFIGURED,
-        additional_constraints='auto (GPU if there is one), cpu, cuda or cuda:N'),
+        additional_constraints='auto (CUDA if there is such a GPU), cpu, cuda, cuda:N, or gpu '
+        'for an Intel one'),
     ParameterDescriptor(
         name='precision',
         description='Precision of the network\'s arithmetic. ' + _UNCONFIGURED,

@@ -139,7 +139,7 @@ class Calibration:
     def _key(self, offer: Offer) -> dict[str, object]:
         from torch import cuda
         gpu = None
-        if self._device != 'cpu' and cuda.is_available():
+        if self._device not in ('cpu', 'gpu') and cuda.is_available():
             gpu = cuda.get_device_name(None if self._device == 'auto' else self._device)
         height, width = self._frame_size
         return {
