@@ -26,6 +26,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')
     train.add_argument(
+        '--stop-after', type=int, metavar='EPOCHS',
+        help="end after so many of the recipe's epochs, with a weight file; the same command "
+             'without it goes on')
+    train.add_argument(
         '--compile', action='store_true',
         help='compile the network first: some minutes, then LMIINet trains 1.5 times as fast on a '
              'CPU; needs a C++ compiler')
@@ -56,6 +60,7 @@ def _train(options: argparse.Namespace) -> None:
         device=parallel.local_device(select_device(options.device)),
         workers=options.workers,
         compiled=options.compile,
+        stop_after=options.stop_after,
     )
     if not parallel.join().writes:
         return

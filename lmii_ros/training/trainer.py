@@ -56,6 +56,7 @@ def train(
     device: torch.device,
     workers: int = 1,
     compiled: bool = False,
+    stop_after: int | None = None,
     validate_every: int = 5,
 ) -> Path:
     """
@@ -72,6 +73,8 @@ def train(
     :param workers: Processes that prepare images, for each process that trains.
     :param compiled: Whether torch compiles the network's blocks, for which it needs a C++
         compiler.
+    :param stop_after: End after so many of the recipe's epochs, with the weights averaged so far;
+        a later call goes on from there.
     :return: Path of the weight file.
     :raises CheckpointError: If ``out`` holds a checkpoint of another recipe.
     :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
@@ -98,8 +101,9 @@ def train(
     synthetic = images.synthetic_frames(recipe)
     first_epoch = _resume(out / CHECKPOINT, recipe, network, average, optimizer, device)
     steps = math.ceil(len(training) / recipe.batch_size)
-    progress = Progress(out, recipe.epochs, steps, first_epoch) if processes.writes else None
-    for epoch in range(first_epoch, recipe.epochs):
+    epochs = min(recipe.epochs, stop_after or recipe.epochs)
+    progress = Progress(out, epochs, steps, first_epoch) if processes.writes else None
+    for epoch in range(first_epoch, epochs):
         batches = _batches(recipe, len(training), epoch)
         loader = DataLoader(
             images.TrainingImages(training, synthetic, frequencies, recipe, epoch),
@@ -142,7 +146,7 @@ def train(
             if progress:
                 progress.step(loss)
         if progress:
-            last = epoch + 1 == recipe.epochs
+            last = epoch + 1 == epochs
             miou = None
             if validation and (last or (epoch + 1) % validate_every == 0):
                 miou = _validate(average.module, recipe, validation, device)
