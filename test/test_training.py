@@ -186,6 +186,20 @@ def test_a_finished_run_is_not_repeated(data, tmp_path):
     assert len(read_log(tmp_path / 'out')) == 2
 
 
+def test_a_run_ends_early_with_a_weight_file_and_goes_on(data, tmp_path):
+    recipe = read_recipe(tmp_path, epochs=4)
+    out = tmp_path / 'out'
+    early = train(
+        recipe, camvid(data, 'train'), None, out, device=CPU, workers=0, stop_after=2)
+    assert len(read_log(out)) == 2
+    weights.load(early)
+    train(recipe, camvid(data, 'train'), None, out, device=CPU, workers=0)
+    assert len(read_log(out)) == 4
+    whole = train(
+        recipe, camvid(data, 'train'), None, tmp_path / 'whole', device=CPU, workers=0)
+    assert_same_weights(early, whole)
+
+
 def test_another_recipe_in_the_same_folder_is_refused(data, tmp_path, capsys):
     out = tmp_path / 'out'
     path = train(
