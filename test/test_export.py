@@ -62,7 +62,8 @@ def test_int8_is_calibrated_and_measured_on_a_data_set(tmp_path, dataset, scene,
     assert 0 < info.precision_loss['int8'] < 0.1
     assert info.miou == before.miou
     for name, tensor in unchanged.state_dict().items():
-        assert torch.equal(network.state_dict()[name], tensor)
+        # The file holds half precision, whichever the shipped one does.
+        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=2 ** -11, atol=1e-7)
     frame = scene.render(5.0).image
     exact = Segmenter(path, engine='openvino', precision='fp32', input_height=HEIGHT)
     rounded = Segmenter(path, engine='openvino', precision='int8', input_height=HEIGHT)

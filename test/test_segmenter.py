@@ -215,7 +215,7 @@ def test_an_unknown_engine(weight_file):
         Segmenter(weight_file, engine='abacus')
 
 
-@pytest.mark.parametrize('device', ['tpu', 'gpu', '', 'meta', 'cuda:x', 'cuda:-1', 'mps'])
+@pytest.mark.parametrize('device', ['tpu', '', 'meta', 'cuda:x', 'cuda:-1', 'mps'])
 def test_what_is_no_device(weight_file, device):
     with pytest.raises(EngineError, match='expected auto, cpu, cuda or cuda:N') as caught:
         Segmenter(weight_file, device=device)

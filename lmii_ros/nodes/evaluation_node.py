@@ -265,7 +265,9 @@ class EvaluationNode(Node):
         self.get_logger().info(f'playing {self.evaluation.bag} with {self._played_by}')
         self._started_at = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._started = self._last_message = time.monotonic()
-        self._player = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # An interrupt in the midst of it would leave a player that nobody knows.
+        with process.interrupts_held():
+            self._player = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def _check_player(self) -> None:
         code = self._player.poll()

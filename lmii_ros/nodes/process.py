@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from typing import Callable
+from typing import Iterator
 from typing import Protocol
 
 import rclpy
@@ -26,6 +28,9 @@ RCLError = rclpy_implementation.RCLError
 UnknownROSArgsError = rclpy_implementation.UnknownROSArgsError
 
 
+_signals: list[int] = []
+"""Those that have told the process to end."""
+_held = False
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 """Parameters of mallopt(3)."""
@@ -81,6 +86,25 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     return code
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until a block that must be done as a whole is done."""
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    if _signals:
+        raise _Interrupted
+
+
+def _interrupt(number: int, _: object) -> None:
+    _signals.append(number)
+    if not _held:
+        raise _Interrupted
+
+
 def _keep_freed_memory() -> None:
     """
     Have the C library keep what an image took for the next one.
@@ -96,16 +120,10 @@ def _keep_freed_memory() -> None:
 
 
 def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> int:
-    signals = []
-
-    def interrupt(number: int, _: object) -> None:
-        signals.append(number)
-        raise _Interrupted
-
     # rclpy passes signals on to the handlers that it finds; with this one, they interrupt even the
     # loading of a network. SIGINT is ignored otherwise in what a script starts in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+        signal.signal(number, _interrupt)
     node = None
     try:
         try:
@@ -115,7 +133,7 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
             _spin(node)
             return 0
         except Exception as error:
-            if signals:
+            if _signals:
                 # C++ makes an error of its own of the interrupt, or finds that ROS has ended.
                 return 0
             if not isinstance(error, (NodeFailed, ParameterException, RCLError)):

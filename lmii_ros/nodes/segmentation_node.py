@@ -131,9 +131,11 @@ class SegmentationNode(LifecycleNode):
             return self._refuse('activate', error)
         super().on_activate(state)
         self._operation.resume()
-        self._worker = threading.Thread(
+        worker = threading.Thread(
             target=self._work, args=(newest,), name='segmentation', daemon=True)
-        self._worker.start()
+        worker.start()
+        # Only now, since a signal may come in between, and only what runs can be waited for.
+        self._worker = worker
         self._outputs.publish_label_info(self._settings.min_confidence)
         return TransitionCallbackReturn.SUCCESS
 
