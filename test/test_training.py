@@ -545,7 +545,8 @@ def test_the_missed_overlap_is_one_less_the_iou_of_sure_labels():
     labels = torch.tensor([[[0, 1, 1, 1, 0, 2]]])
     logits = 100 * torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
     # Of three classes that occur: 1 of 3 pixels, 2 of 3, and none.
-    torch.testing.assert_close(missed_overlap(logits, truth), torch.tensor(1 - (1 / 3 + 2 / 3) / 3))
+    missed = missed_overlap(logits, truth)
+    torch.testing.assert_close(missed, torch.tensor(1 - (1 / 3 + 2 / 3) / 3))
     nothing = logits.requires_grad_()
     loss = missed_overlap(nothing, torch.full_like(truth, UNKNOWN))
     loss.backward()

@@ -60,7 +60,8 @@ class OpenVINOEngine(HostEngine):
     ) -> None:
         self.device = 'cpu' if device == 'auto' else device
         if self.device not in _PRECISIONS:
-            raise EngineError(f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
+            raise EngineError(
+                f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
         self._core = openvino.Core()
         self._plugin = self.device.upper()
         if self._plugin not in self._core.available_devices:

@@ -77,7 +77,7 @@ def vary_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> 
     brightness = rng.normal(0, 0.15 * strength)
     pixels = cv2.LUT(image, (np.linspace(0, 1, 256) ** gamma).astype(np.float32))
     middle = np.mean(cv2.mean(pixels)[:3])
-    # From the grey of each pixel by saturation, and from that of the image by contrast: one matrix.
+    # Away from the grey of each pixel, then from that of the image: both in one matrix.
     saturate = saturation * np.eye(3) + (1 - saturation) / 3
     matrix = contrast * cast[:, None] * saturate
     shift = np.full((3, 1), (1 - contrast) * middle + brightness)

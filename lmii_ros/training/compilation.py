@@ -15,7 +15,7 @@ KINDS_OF_A_BLOCK = 64
 
 def compile_blocks(network: nn.Module) -> None:
     """
-    Have a network's blocks compiled at their first call, in place; its parameters keep their names.
+    Have a network's blocks compiled at their first call, in place; parameters keep their names.
 
     Block by block, since the compiler takes minutes for those of LMIINet, which share their code,
     and hours for the whole network.
