@@ -51,10 +51,12 @@ def _train(options: argparse.Namespace) -> None:
     def opened(split: str) -> datasets.Dataset:
         return datasets.open_dataset(options.data, split, options.kind)
 
+    training = opened(chosen.split)
     validation = opened(options.val) if options.val else None
+    writes = parallel.join().writes
     path = train(
         chosen,
-        opened(chosen.split),
+        training,
         validation,
         options.out,
         device=parallel.local_device(select_device(options.device)),
@@ -62,7 +64,8 @@ def _train(options: argparse.Namespace) -> None:
         compiled=options.compile,
         stop_after=options.stop_after,
     )
-    if not parallel.join().writes:
+    parallel.leave()
+    if not writes:
         return
     if validation and options.val in chosen.split.split('+'):
         inherit_miou(path, chosen, options.val)

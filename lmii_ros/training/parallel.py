@@ -70,6 +70,12 @@ def join() -> Processes:
     return Processes(distributed.get_rank(), count)
 
 
+def leave() -> None:
+    """Part from the other processes; whose threads for that are alive at its end is aborted."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def local_device(device: torch.device) -> torch.device:
     """Return the GPU of this process where torchrun started one a GPU."""
     if device.type == 'cuda' and 'LOCAL_RANK' in os.environ:
