@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,6 +74,8 @@ def join() -> Processes:
 def leave() -> None:
     """Part from the other processes; whose threads for that are alive at its end is aborted."""
     if distributed.is_initialized():
+        # What was spread refers to itself, and to those threads.
+        gc.collect()
         distributed.destroy_process_group()
 
 
