@@ -113,6 +113,7 @@ def _record(
     seconds: float,
 ) -> None:
     first = None
+    told_to_end = False
     deadline = time.monotonic() + START_TIMEOUT_S + seconds
     while True:
         rclpy.spin_once(recorder, timeout_sec=0.1)
@@ -125,8 +126,10 @@ def _record(
                 raise DemoError('the camera sent no frame')
             continue
         first = first or now
-        if camera.poll() is None and now - first > seconds:
+        if not told_to_end and now - first > seconds:
+            # Once: a second signal may come when the process has no handler left.
             camera.terminate()
+            told_to_end = True
         if camera.poll() is not None and now - recorder.last_message > LAST_FRAME_TIMEOUT_S:
             return
 

@@ -144,11 +144,17 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
         return 0
     finally:
         # A second signal must not interrupt the clean-up.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _ignore_signals()
         if node is not None:
             node.stop()
         rclpy.try_shutdown()
+        # That has put back the handlers that rclpy once found.
+        _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _init(arguments: list[str] | None) -> None:
