@@ -44,7 +44,7 @@ class OpenVINOEngine(HostEngine):
     :param precision: ``auto``, ``fp32``; ``bf16`` or ``fp16`` where the device computes with it;
         ``int8`` with weights that were calibrated for it.
     :param threads: CPU threads, 0 for OpenVINO's choice.
-    :raises EngineError: If another device is asked for, or a precision that the CPU has not.
+    :raises EngineError: If another device is asked for, or a precision that the device has not.
     """
 
     name = 'openvino'

@@ -296,8 +296,7 @@ def _validate(
         pixels = F.interpolate(normalize(image), recipe.input_size, mode='bilinear')
         with _autocast(recipe, device):
             logits = network(pixels.contiguous(memory_format=torch.channels_last))
-        logits = F.interpolate(
-            logits.float(), truth.shape, mode='bilinear', align_corners=network.align_corners)
+        logits = resized(logits, truth.shape, network.align_corners)
         labels = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
         counts = counts + metrics.confusion(labels, truth, len(dataset.classes))
     return metrics.scores(counts).miou
