@@ -579,6 +579,10 @@ def test_what_is_trained_on_all_images_tells_the_miou_of_before(data, tmp_path):
         'camvid train+val, 12 images; its mIoU is that of the weights before val was trained on')
     third = weights.read_info(run('third', split='train+val', initial_weights=str(second)))
     assert not third.miou and not third.precision_loss
+    unknown = tmp_path / 'unknown.safetensors'
+    weights.save(unknown, replace(before, recipe={}), weights.load(first)[1])
+    assert not weights.read_info(
+        run('fourth', split='train+val', initial_weights=str(unknown))).miou
 
 
 @pytest.mark.skipif(not shutil.which('g++'), reason='there is no C++ compiler')

@@ -192,7 +192,9 @@ def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
     if not recipe.initial_weights:
         return
     before = weights.read_info(weights.find(recipe.initial_weights))
-    if before.network != recipe.network or split in before.recipe['split'].split('+'):
+    # A file that does not tell what it was trained on may have been trained on the split.
+    trained_on = before.recipe.get('split', split)
+    if before.network != recipe.network or split in trained_on.split('+'):
         return
     info, network = weights.load(path)
     weights.save(path, replace(
