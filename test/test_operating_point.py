@@ -168,6 +168,16 @@ def calibrate(rated_weights, **options):
     return calibration, choice
 
 
+def test_precisions_that_the_engine_has_not_are_not_even_tried(
+        rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    path = saved(tmp_path, rated_weights, precision_loss={'bf16': -0.01})
+    lines = []
+    _, choice = calibrate(path, progress=lines.append)
+    assert choice.timing.candidate.point.precision == 'fp32'
+    assert lines and not any('bf16' in line for line in lines)
+
+
 def test_what_was_measured_is_looked_up_until_it_is_measured_anew(
         rated_weights, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))

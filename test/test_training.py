@@ -701,17 +701,31 @@ def test_a_checkpoint_outlives_a_new_recipe_key(data, tmp_path):
 
 # Several processes
 
+def start_two(arguments):
+    return subprocess.Popen([
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+        '-m', 'lmii_ros.cli', *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_a_process_without_an_image_is_refused(data, tmp_path):
+    recipe = write_recipe(tmp_path / 'recipe.yaml', batch_size=1)
+    process = start_two([
+        'train', str(recipe), '--data', str(data), '--device', 'cpu', '--workers', '0',
+        '--out', str(tmp_path / 'out')])
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode
+    assert 'batch_size 1 and 8 images, expected at least 2, one for each process' in (
+        errors.decode())
+
+
 def test_two_processes_train_resume_and_come_close_to_one(data, tmp_path):
     """Close, as batch normalisation on a CPU sees the share of a process alone."""
-    # The last batch has one image, of which the second process has none.
+    # Shares of four and three.
     recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=12, batch_size=7)
     arguments = ['train', str(recipe), '--data', str(data), '--device', 'cpu', '--workers', '0']
 
     def two(out):
-        return subprocess.Popen([
-            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-            '-m', 'lmii_ros.cli', *arguments, '--out', str(out)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return start_two([*arguments, '--out', str(out)])
 
     process = two(tmp_path / 'two')
     (tmp_path / 'resumed').mkdir()
@@ -742,5 +756,4 @@ def test_the_shares_of_processes_are_the_batch():
     batch = [7, 3, 5, 1, 2]
     shares = [Processes(rank, 2).share(batch) for rank in range(2)]
     assert shares == [[7, 5, 2], [3, 1]]
-    assert [Processes(rank, 2).share([4]) for rank in range(2)] == [[4], [4]]
     assert Processes().share(batch) == batch

@@ -46,6 +46,10 @@ class Engine(Protocol):
     precision: str
     """Precision of its arithmetic, one of :data:`PRECISIONS`."""
 
+    @staticmethod
+    def precisions(device: str) -> tuple[str, ...]:
+        """See :func:`precisions`."""
+
     def segment(
         self,
         frames: Sequence[np.ndarray],
@@ -160,6 +164,22 @@ def create(
     :raises EngineError: If there is no such device or precision on this machine, or not for this
         engine.
     """
+    return _engine(name)(
+        network, info, device=device, precision=precision, threads=threads)
+
+
+def precisions(name: str, device: str) -> tuple[str, ...]:
+    """
+    Return the precisions that an engine has on a device of this machine.
+
+    :param name: One of :data:`ENGINES`.
+    :param device: As of :func:`create`.
+    :raises EngineError: If there is no such device on this machine, or not for this engine.
+    """
+    return _engine(name).precisions(device)
+
+
+def _engine(name: str) -> type[Engine]:
     # Here, since an engine that is not installed cannot be imported.
     if name == 'openvino':
         from lmii_ros.engines.openvino import OpenVINOEngine as NamedEngine
@@ -167,8 +187,7 @@ def create(
         from lmii_ros.engines.onnxruntime import OnnxRuntimeEngine as NamedEngine
     else:
         from lmii_ros.engines.torch import TorchEngine as NamedEngine
-    return NamedEngine(
-        network, info, device=device, precision=precision, threads=threads)
+    return NamedEngine
 
 
 def _check_installed(engine: str) -> None:

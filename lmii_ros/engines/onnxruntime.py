@@ -53,24 +53,19 @@ class OnnxRuntimeEngine(HostEngine):
         threads: int = 0,
     ) -> None:
         super().__init__(network, info)
-        available = onnxruntime.get_available_providers()
-        has_cuda = CUDA in available
-        self.device = ('cuda' if has_cuda else 'cpu') if device == 'auto' else device
-        kind, _, number = self.device.partition(':')
-        if kind not in ('cpu', 'cuda') or (number and not number.isdecimal()):
-            raise EngineError(f'no device {device!r}; expected auto, cpu, cuda or cuda:N')
-        if kind == 'cuda' and not has_cuda:
-            raise EngineError(
-                f'device {device!r} was asked for, but this onnxruntime runs on the cpu only; use '
-                'device auto or cpu, or pip install onnxruntime-gpu')
-        self._device_id = int(number or 0)
-        self._provider = CPU if kind == 'cpu' else TENSORRT if TENSORRT in available else CUDA
-        self.precision = choose_precision(
-            precision, info, ('fp32', 'fp16') if self._provider == TENSORRT else ('fp32',))
+        self.device, self._provider = _device_and_provider(device)
+        self._device_id = int(self.device.partition(':')[2] or 0)
+        self.precision = choose_precision(precision, info, self.precisions(device))
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         # Threads that spin between frames keep cores busy, and starve on busy ones.
         self._options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+
+    @staticmethod
+    def precisions(device: str) -> tuple[str, ...]:
+        """See :func:`lmii_ros.engines.precisions`."""
+        _, provider = _device_and_provider(device)
+        return ('fp32', 'fp16') if provider == TENSORRT else ('fp32',)
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
@@ -115,3 +110,24 @@ class OnnxRuntimeEngine(HostEngine):
             'trt_engine_cache_path': str(folder),
             'trt_engine_cache_prefix': self.precision,
         }), cuda, CPU]
+
+
+def _device_and_provider(name: str) -> tuple[str, str]:
+    """
+    Return the device that a name means, and what ONNX Runtime has for it.
+
+    :raises EngineError: If there is no such device.
+    """
+    available = onnxruntime.get_available_providers()
+    has_cuda = CUDA in available
+    device = ('cuda' if has_cuda else 'cpu') if name == 'auto' else name
+    kind, _, number = device.partition(':')
+    if kind not in ('cpu', 'cuda') or (number and not number.isdecimal()):
+        raise EngineError(f'no device {name!r}; expected auto, cpu, cuda or cuda:N')
+    if kind == 'cpu':
+        return device, CPU
+    if not has_cuda:
+        raise EngineError(
+            f'device {name!r} was asked for, but this onnxruntime runs on the cpu only; use '
+            'device auto or cpu, or pip install onnxruntime-gpu')
+    return device, TENSORRT if TENSORRT in available else CUDA

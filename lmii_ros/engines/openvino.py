@@ -58,19 +58,10 @@ class OpenVINOEngine(HostEngine):
         precision: str = 'auto',
         threads: int = 0,
     ) -> None:
-        self.device = 'cpu' if device == 'auto' else device
-        if self.device not in _PRECISIONS:
-            raise EngineError(
-                f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
-        self._core = openvino.Core()
+        supported = self.precisions(device)
+        self.device = _device(device)
         self._plugin = self.device.upper()
-        if self._plugin not in self._core.available_devices:
-            raise EngineError(
-                'OpenVINO finds no Intel GPU on this machine (its driver: apt install '
-                'intel-opencl-icd); use device auto or cpu')
-        abilities = self._core.get_property(self._plugin, 'OPTIMIZATION_CAPABILITIES')
-        supported = [
-            name for name in _PRECISIONS[self.device] if name.upper() in abilities]
+        self._core = openvino.Core()
         self.precision = choose_precision(precision, info, supported)
         super().__init__(network, info)
         if self.precision == 'int8':
@@ -86,6 +77,21 @@ class OpenVINOEngine(HostEngine):
         if self.device == 'cpu':
             # Pinned threads wait for their core when another process has it.
             self._settings |= {'ENABLE_CPU_PINNING': False, 'INFERENCE_NUM_THREADS': threads}
+
+    @staticmethod
+    def precisions(device: str) -> tuple[str, ...]:
+        """See :func:`lmii_ros.engines.precisions`."""
+        device = _device(device)
+        if device not in _PRECISIONS:
+            raise EngineError(
+                f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
+        core = openvino.Core()
+        if device.upper() not in core.available_devices:
+            raise EngineError(
+                'OpenVINO finds no Intel GPU on this machine (its driver: apt install '
+                'intel-opencl-icd); use device auto or cpu')
+        abilities = core.get_property(device.upper(), 'OPTIMIZATION_CAPABILITIES')
+        return tuple(name for name in _PRECISIONS[device] if name.upper() in abilities)
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         request = self._request(shapes)
@@ -124,3 +130,7 @@ class OpenVINOEngine(HostEngine):
             model = openvino.convert_model(
                 traced, input=[[-1, -1, -1, 3]] * len(example), example_input=example)
         openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _device(name: str) -> str:
+    return 'cpu' if name == 'auto' else name

@@ -217,11 +217,17 @@ class TorchEngine:
         self.device = str(self._device)
         if precision == 'auto' and self._device.type == 'cpu':
             precision = 'fp32'
-        self.precision = choose_precision(precision, info, ('fp32', 'fp16'))
+        self.precision = choose_precision(precision, info, self.precisions(device))
         dtype = torch.float16 if self.precision == 'fp16' else torch.float32
         self._path = FramePath(
             DeployedNetwork(network, info.mean, info.std), dtype).to(self._device)
         self._captured: dict[tuple, CapturedFramePath] = {}
+
+    @staticmethod
+    def precisions(device: str) -> tuple[str, ...]:
+        """See :func:`lmii_ros.engines.precisions`."""
+        select_device(device)
+        return 'fp32', 'fp16'
 
     @torch.inference_mode()
     def segment(

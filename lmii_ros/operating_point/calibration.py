@@ -81,6 +81,7 @@ class Calibration:
         self._progress = progress
         self._cancelled = cancelled
         self._segmenter: Segmenter | None = None
+        self._precisions = engines.precisions(self._engine, device)
         self._caches = {
             offer.path: TimingCache(self._key(offer), anew=anew) for offer in offered}
         self.measured = 0
@@ -94,6 +95,8 @@ class Calibration:
         :raises Cancelled: If told to stop.
         """
         point = candidate.point
+        if point.precision not in self._precisions:
+            return None
         cache = self._caches[point.weights]
         times = cache.get(point)
         if times is None:

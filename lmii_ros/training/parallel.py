@@ -35,8 +35,8 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch: list[Item]) -> list[Item]:
-        """Return this process's part of a batch; a stand-in, not to be counted, if it is empty."""
-        return batch[self.rank::self.count] or batch[:1]
+        """Return this process's part of a batch."""
+        return batch[self.rank::self.count]
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a value over all processes, without gradient."""

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from lmii_ros import metrics
 from lmii_ros import networks
 from lmii_ros import weights
-from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import Dataset
 from lmii_ros.datasets import hold_out
 from lmii_ros.networks.deployment import Normalization
@@ -79,11 +78,15 @@ def train(
     :raises CheckpointError: If ``out`` holds a checkpoint of another recipe.
     :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
     :raises RecipeError: If the recipe's initial weights or teacher are of another network or other
-        classes.
+        classes, or a batch has fewer images than there are processes.
     """
     processes = parallel.join()
     if recipe.held_out_drives:
         training, validation = hold_out(training, recipe.held_out_drives.split('+'))
+    if min(recipe.batch_size, len(training)) < processes.count:
+        raise RecipeError(
+            f'batch_size {recipe.batch_size} and {len(training)} images, expected at least '
+            f'{processes.count}, one for each process')
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
@@ -100,7 +103,7 @@ def train(
         torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device)
     synthetic = images.synthetic_frames(recipe)
     first_epoch = _resume(out / CHECKPOINT, recipe, network, average, optimizer, device)
-    steps = math.ceil(len(training) / recipe.batch_size)
+    steps = _steps(recipe, len(training))
     epochs = min(recipe.epochs, stop_after or recipe.epochs)
     progress = Progress(out, epochs, steps, first_epoch) if processes.writes else None
     for epoch in range(first_epoch, epochs):
@@ -118,9 +121,6 @@ def train(
             top, left = offsets[step]
             truth = truth[:, top::recipe.loss_stride, left::recipe.loss_stride]
             truth = truth.to(device, non_blocking=True).long()
-            counted = len(frames) if processes.rank < len(batches[step]) else 0
-            if not counted:
-                truth.fill_(UNKNOWN)
             frames = frames.to(device, non_blocking=True)
             with _autocast(recipe, device):
                 logits = spread(
@@ -129,7 +129,7 @@ def train(
             loss, weight = cross_entropy(at_labels, truth)
             # The gradients' mean over the processes is then that of the whole batch's loss.
             loss = processes.count * loss / processes.sum(weight).clamp(min=1e-6)
-            share = processes.count * counted / len(batches[step])
+            share = processes.count * len(frames) / len(batches[step])
             if recipe.overlap_weight:
                 loss = loss + share * recipe.overlap_weight * missed_overlap(at_labels, truth)
             if teacher:
@@ -249,12 +249,17 @@ def _teacher(recipe: Recipe, training: Dataset, device: torch.device) -> _Teache
     return _Teacher(info, network).eval().to(device, memory_format=torch.channels_last)
 
 
+def _steps(recipe: Recipe, length: int) -> int:
+    # Only full ones: of a compiled network, that for another batch size takes minutes to compile.
+    return max(1, length // recipe.batch_size)
+
+
 def _batches(recipe: Recipe, length: int, epoch: int) -> list[list[int]]:
-    """Return the images of each step; the last may have fewer."""
+    """Return the images of each step; those that fill none are left out, others each epoch."""
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
     order = torch.randperm(length, generator=generator).tolist()
-    return [order[start:start + recipe.batch_size]
-            for start in range(0, length, recipe.batch_size)]
+    steps = _steps(recipe, length)
+    return [order[step::steps][:recipe.batch_size] for step in range(steps)]
 
 
 def _averaging(decay: float) -> Callable:
