@@ -20,6 +20,7 @@ from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import OperatingPointError
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point import cache
+from lmii_ros.operating_point import search as search_module
 from lmii_ros.operating_point.cache import TimingCache
 from lmii_ros.operating_point.calibration import Calibration
 from lmii_ros.operating_point.candidates import candidates
@@ -136,6 +137,24 @@ def test_the_search_finds_what_brute_force_finds_with_few_timings():
             assert 'more than the' in choice.miss()
         timed, total = timed + len(measured), total + len(latencies)
     assert timed < total / 8
+
+
+def test_there_are_points_to_fall_back_on_between_those_that_were_timed():
+    untimed = 0
+    for seed in range(200):
+        latencies = random_table(seed)
+        choice = search(
+            list(latencies), lambda one: Timing(one, latencies[one], latencies[one]),
+            0.8 / (5, 10, 20, 30, 60)[seed % 5])
+        points = search_module.ladder(list(latencies), choice)
+        assert choice.timing in points
+        for before, after in zip(points, points[1:]):
+            assert before.p90_s < after.p90_s and before.candidate.miou < after.candidate.miou
+        for point in points:
+            # Here latency is a straight line over the pixels.
+            assert point.p90_s == pytest.approx(latencies[point.candidate])
+        untimed += len(set(points) - set(choice.timings))
+    assert untimed > 400
 
 
 def test_what_the_machine_cannot_run_is_passed_over():

@@ -22,6 +22,7 @@ from lmii_ros.nodes.standby import Standby
 
 if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
+    from lmii_ros.operating_point import Timing
     from lmii_ros.operating_point.controller import Controller
     from lmii_ros.operating_point.search import Choice
     from lmii_ros.segmenter import Segmentation
@@ -244,16 +245,14 @@ class Operation:
     ) -> None:
         """Find and take the best point for the target rate."""
         from lmii_ros.operating_point.controller import Controller
-        from lmii_ros.operating_point.search import front
         self._calibrating = True
         try:
-            choice = self._search(decode, demand, anew)
+            choice, ladder = self._search(decode, demand, anew)
         finally:
             self._calibrating = False
         if not choice.fits:
             self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
         segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
-        ladder = front(choice.timings)
         self._choice = choice
         self._standby = Standby(
             lambda point: self._make(point, demand.frame_size), self._logger)
@@ -265,11 +264,12 @@ class Operation:
 
     def _search(
         self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
-    ) -> Choice:
+    ) -> tuple[Choice, list[Timing]]:
         from lmii_ros.operating_point.calibration import LIMIT_S
         from lmii_ros.operating_point.calibration import Calibration
         from lmii_ros.operating_point.candidates import candidates
         from lmii_ros.operating_point.candidates import offers
+        from lmii_ros.operating_point.search import ladder
         from lmii_ros.operating_point.search import search
         settings = self._settings
         height, width = demand.frame_size
@@ -281,15 +281,14 @@ class Operation:
             threads=settings.threads, anew=anew, limit_s=LIMIT_S, cancelled=self._cancelled.is_set,
             progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
         budget_s = demand.headroom / demand.target_fps
+        points = candidates(
+            offered, height, precision=settings.precision, input_height=demand.input_height)
         choice = search(
-            candidates(
-                offered, height, precision=settings.precision,
-                input_height=demand.input_height),
-            lambda candidate: calibration.measure(candidate, budget_s), budget_s)
+            points, lambda candidate: calibration.measure(candidate, budget_s), budget_s)
         self._logger.info(
             f'{target}: {choice.timing} of {1000 * budget_s:.1f} ms; {calibration.measured} '
             f'candidates timed, {time.monotonic() - started:.2f} s')
-        return choice
+        return choice, ladder(points, choice)
 
     def _make(self, point: OperatingPoint, frame_size: tuple[int, int]) -> Segmenter:
         segmenter = self._load(point.weights, point.precision, point.input_height)

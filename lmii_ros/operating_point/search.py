@@ -16,6 +16,8 @@ from lmii_ros.operating_point import Timing
 
 MIN_GAIN = 0.002
 """Gains of expected mIoU up to this (0.2 points) are not worth a measurement."""
+MIN_STEP = 0.01
+"""Least gain of expected mIoU (1 point) of a point that was not timed, to be worth a switch."""
 RESERVE = 0.6
 """Share of the chosen one's latency; the best candidate that is so fast is timed too, and the
 smallest of the file, to fall back on."""
@@ -126,6 +128,38 @@ def front(timings: Iterable[Timing]) -> list[Timing]:
     return kept
 
 
+def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
+    """
+    Return the points to switch between under load, the fastest first, each better than the last.
+
+    They are those that were timed, and such between two of the same file and precision whose
+    latency follows from theirs: a search that timed all that may be needed would take too long.
+    """
+    points = list(choice.timings)
+    home = choice.timing
+    for _, members in groupby(sorted(candidates, key=_by_height), _family):
+        members = list(members)
+        known = [timing for timing in choice.timings if timing.candidate in members]
+        heights = sorted(timing.candidate.point.input_height for timing in known)
+        for candidate in members:
+            height = candidate.point.input_height
+            if len(heights) > 1 and heights[0] < height < heights[-1] and height not in heights:
+                expected = predict(known, candidate)
+                # What was chosen by measurement is not to give way to what was not measured.
+                if (expected.p90_s < home.p90_s) == (candidate.miou < home.candidate.miou):
+                    points.append(expected)
+    kept: list[Timing] = []
+    for timing in front(points):
+        if timing in choice.timings or not kept or (
+                timing.candidate.miou >= kept[-1].candidate.miou + MIN_STEP):
+            kept.append(timing)
+    return kept
+
+
+def _by_height(candidate: Candidate) -> tuple[tuple[str, str], int]:
+    return _family(candidate), candidate.point.input_height
+
+
 def _family(candidate: Candidate) -> tuple[str, str]:
     return str(candidate.point.weights), candidate.point.precision
 
@@ -133,8 +167,7 @@ def _family(candidate: Candidate) -> tuple[str, str]:
 def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
     """Return, by file and precision, those worth their latency, the smallest height first."""
     families = []
-    ordered = sorted(candidates, key=lambda one: (_family(one), one.point.input_height))
-    for _, members in groupby(ordered, _family):
+    for _, members in groupby(sorted(candidates, key=_by_height), _family):
         rungs: list[Candidate] = []
         for candidate in members:
             if not rungs or candidate.miou > rungs[-1].miou:
@@ -174,14 +207,14 @@ def _largest_that_fits(
             fitting = guess + 1
         else:
             unfit = guess
-        expected = sum(predict(known, rung) <= budget_s for rung in rungs[fitting:unfit])
+        expected = sum(predict(known, rung).p90_s <= budget_s for rung in rungs[fitting:unfit])
         guess = min(fitting + max(expected - 1, 0), unfit - 1)
     return rungs[fitting - 1] if fitting else None
 
 
-def predict(known: Sequence[Timing], candidate: Candidate) -> float:
+def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
     """
-    Return the p90 in seconds to expect of a candidate.
+    Return the timing to expect of a candidate.
 
     :param known: At least one timing of the same file and precision. Two tell a straight line
         over the pixels; one is taken to be proportional to them.
@@ -193,13 +226,18 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> float:
     known = sorted(known, key=lambda timing: abs(area(timing.candidate) - wanted))
     first = known[0]
     if len(known) == 1:
-        return first.p90_s * wanted / area(first.candidate)
+        times = wanted / area(first.candidate)
+        return Timing(candidate, times * first.p50_s, times * first.p90_s)
     # Between two, if there are such, else beyond the nearest ones.
     second = next((
         timing for timing in known[1:]
         if (area(timing.candidate) > wanted) != (area(first.candidate) > wanted)), known[1])
-    slope = (second.p90_s - first.p90_s) / (area(second.candidate) - area(first.candidate))
-    return first.p90_s + max(slope, 0.0) * (wanted - area(first.candidate))
+    share = (wanted - area(first.candidate)) / (area(second.candidate) - area(first.candidate))
+    if (first.p90_s < second.p90_s) != (area(first.candidate) < area(second.candidate)):
+        share = 0.0
+    return Timing(
+        candidate, first.p50_s + share * (second.p50_s - first.p50_s),
+        first.p90_s + share * (second.p90_s - first.p90_s))
 
 
 def _reserve(
@@ -210,6 +248,6 @@ def _reserve(
     for rungs in families:
         known = [timed[rung] for rung in rungs if rung in timed]
         for rung in rungs if known else ():
-            if predict(known, rung) <= limit_s and (best is None or rung.miou > best.miou):
+            if predict(known, rung).p90_s <= limit_s and (best is None or rung.miou > best.miou):
                 best = rung
     return best if best not in timed else None
