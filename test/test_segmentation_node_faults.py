@@ -110,6 +110,9 @@ def test_data_that_is_no_message_at_all(node, client):
         publisher.publish(b'\x00\x01\x00\x00' + generator.bytes(size))
         client.spin(0.05)
     good_frames_flow(client, publisher, labels)
+    balanced = client.status(lambda status: status.count('frames received') == (
+        status.count('frames labelled') + sum(status.dropped.values())))
+    assert balanced.dropped['malformed'] >= 4
     assert 'Traceback' not in node.output
 
 

@@ -23,13 +23,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     network.add_argument(
         '--sizes', type=arguments.size, nargs='+', default=[(1024, 512)], metavar='SIZE',
         help='at which the networks see frames (1024x512)')
-    network.add_argument(
-        '--contenders', nargs='+', metavar='ENGINE:PRECISION', default=[], help='(all there are)')
     network.add_argument('--batch', type=int, default=1, help='frames a run (%(default)s)')
     network.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
-    network.add_argument('--threads', type=int, default=1, help='(%(default)s)')
-    network.add_argument('--rounds', type=int, default=7, help='(%(default)s)')
-    network.add_argument('--json', type=Path, help='file for the same as JSON')
+    _add_contenders(network, [], 'all there are')
     network.set_defaults(run=_benchmark_network)
 
     pipeline = subjects.add_parser(
@@ -41,12 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     pipeline.add_argument(
         '--input-height', type=int, default=512,
         help='at which the network sees the frames (%(default)s)')
-    pipeline.add_argument(
-        '--contenders', nargs='+', metavar='ENGINE:PRECISION',
-        default=['torch:fp32', 'openvino:fp32'], help='(%(default)s)')
-    pipeline.add_argument('--threads', type=int, default=1, help='(%(default)s)')
-    pipeline.add_argument('--rounds', type=int, default=7, help='(%(default)s)')
-    pipeline.add_argument('--json', type=Path, help='file for the same as JSON')
+    _add_contenders(pipeline, ['torch:fp32', 'openvino:fp32'], '%(default)s')
     pipeline.set_defaults(run=_benchmark_pipeline)
 
     node = subjects.add_parser(
@@ -70,7 +61,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     node.add_argument(
         '--busy', type=int, default=0,
         help='processes beside it that take all the processor time they get (%(default)s)')
-    node.add_argument('--json', type=Path, help='file for the same as JSON')
+    _add_json(node)
     node.set_defaults(run=_benchmark_node)
 
     rates = subjects.add_parser(
@@ -93,8 +84,21 @@ def add(commands: argparse._SubParsersAction) -> None:
     rates.add_argument(
         '--exhaustive', action='store_true',
         help='time all candidates, to see whether a better one would have been fast enough')
-    rates.add_argument('--json', type=Path, help='file for the same as JSON')
+    _add_json(rates)
     rates.set_defaults(run=_benchmark_rates)
+
+
+def _add_contenders(parser: argparse.ArgumentParser, default: list[str], said: str) -> None:
+    """Add what takes turns."""
+    parser.add_argument(
+        '--contenders', nargs='+', metavar='ENGINE:PRECISION', default=default, help=f'({said})')
+    parser.add_argument('--threads', type=int, default=1, help='(%(default)s)')
+    parser.add_argument('--rounds', type=int, default=7, help='(%(default)s)')
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--json', type=Path, help='file for the same as JSON')
 
 
 def _benchmark_network(options: argparse.Namespace) -> None:

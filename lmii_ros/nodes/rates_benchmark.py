@@ -29,7 +29,8 @@ from lmii_ros.operating_point.tuning import Tuning
 NAMESPACE = f'/lmii_rates_{os.getpid()}'
 OUTPUTS = ('labels', 'overlay')
 CALIBRATION_TIMEOUT_S = 300.0
-SETTLING_S = 5.0
+SETTLING_S = 15.0
+"""More than the controller takes to step down and, to where it can stay, up again."""
 BEFORE_S = 10.0
 AFTER_S = 30.0
 HELD = 0.98

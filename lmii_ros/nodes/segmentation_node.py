@@ -208,6 +208,7 @@ class SegmentationNode(LifecycleNode):
         try:
             message = deserialize(data, name)
         except FrameError as error:
+            self._statistics.received()
             self._drop(error.reason, str(error))
             return
         self._statistics.received(_nanoseconds(message.header.stamp))

@@ -44,14 +44,19 @@ class FrameStatistics:
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._steps: deque[Mapping[str, float]] = deque(maxlen=WINDOW)
 
-    def received(self, stamp_ns: int) -> None:
-        """Count a frame that came in; latencies start anew where stamps jump back."""
+    def received(self, stamp_ns: int | None = None) -> None:
+        """
+        Count a frame that came in; latencies start anew where stamps jump back.
+
+        :param stamp_ns: None where it cannot be read.
+        """
         with self._lock:
             self._received += 1
             self._last_received = time.monotonic()
-            if stamp_ns < self._newest_stamp:
-                self._latencies.clear()
-            self._newest_stamp = stamp_ns
+            if stamp_ns is not None:
+                if stamp_ns < self._newest_stamp:
+                    self._latencies.clear()
+                self._newest_stamp = stamp_ns
 
     def dropped(self, reason: str) -> None:
         """Count a frame that is not labelled."""
