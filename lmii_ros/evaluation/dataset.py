@@ -17,7 +17,7 @@ from lmii_ros.engines import PRECISIONS
 from lmii_ros.engines import EngineError
 from lmii_ros.segmenter import Segmenter
 
-LADDER = (0.4, 0.55, 0.7, 0.85, 1.0, 1.25)
+LADDER = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25)
 
 
 class EvaluationError(ValueError):
