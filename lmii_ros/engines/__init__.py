@@ -164,8 +164,7 @@ def create(
     :raises EngineError: If there is no such device or precision on this machine, or not for this
         engine.
     """
-    return _engine(name)(
-        network, info, device=device, precision=precision, threads=threads)
+    return _engine(name)(network, info, device, precision, threads)
 
 
 def precisions(name: str, device: str) -> tuple[str, ...]:

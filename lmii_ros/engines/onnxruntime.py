@@ -44,13 +44,7 @@ class OnnxRuntimeEngine(HostEngine):
     name = 'onnxruntime'
 
     def __init__(
-        self,
-        network: nn.Module,
-        info: WeightInfo,
-        *,
-        device: str = 'auto',
-        precision: str = 'auto',
-        threads: int = 0,
+        self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,
     ) -> None:
         super().__init__(network, info)
         self.device, self._provider = _device_and_provider(device)

@@ -50,13 +50,7 @@ class OpenVINOEngine(HostEngine):
     name = 'openvino'
 
     def __init__(
-        self,
-        network: nn.Module,
-        info: WeightInfo,
-        *,
-        device: str = 'auto',
-        precision: str = 'auto',
-        threads: int = 0,
+        self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,
     ) -> None:
         supported = self.precisions(device)
         self.device = _device(device)

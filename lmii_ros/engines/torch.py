@@ -203,13 +203,7 @@ class TorchEngine:
     name = 'torch'
 
     def __init__(
-        self,
-        network: nn.Module,
-        info: WeightInfo,
-        *,
-        device: str = 'auto',
-        precision: str = 'auto',
-        threads: int = 0,
+        self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
