@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
 
+from lmii_ros.nodes.image_message import deserialize
 from lmii_ros.nodes.outputs import TOPICS
 
 KEPT = 8
@@ -42,7 +42,7 @@ class ObserverNode(Node):
         for name in outputs:
             self.create_subscription(
                 TOPICS[name], f'{node_name}/{name}',
-                lambda message, name=name: self._on_output(name, message), queue)
+                lambda data, name=name: self._on_output(name, data), queue, raw=True)
         self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, queue)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 5)
 
@@ -50,7 +50,7 @@ class ObserverNode(Node):
         """Start anew."""
         self.stamps: list[int] = []
         self.received: dict[str, dict[int, int]] = {}
-        self.labels: dict[int, Image] = {}
+        self.labels: dict[int, Any] = {}
         self.last_message = time.monotonic()
 
     def silence_s(self) -> float:
@@ -61,8 +61,10 @@ class ObserverNode(Node):
         self.stamps.append(Time.from_msg(message.header.stamp).nanoseconds)
         self.last_message = time.monotonic()
 
-    def _on_output(self, name: str, message: Image | CompressedImage) -> None:
+    def _on_output(self, name: str, data: bytes) -> None:
         self.last_message = time.monotonic()
+        # The observer takes as little of the nodes' processor time as it can.
+        message = deserialize(data, TOPICS[name].__name__)
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         self.received.setdefault(name, {})[stamp] = self.get_clock().now().nanoseconds
         if name == 'labels' and len(self.labels) < KEPT:
