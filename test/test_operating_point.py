@@ -294,14 +294,14 @@ class Drive:
     A camera, a network whose frames take what they take, and a controller; time is simulated.
 
     :param seed: Of the noise: each frame takes 0.9 to 1.1 times as long, one in fifty 1.6 times.
-    :param overhead_s: What a frame takes beside its point's calibrated time.
+    :param takes: What a frame of a point takes of which this is the calibrated time, in seconds.
     """
 
-    def __init__(self, points, index, fps, seed, overhead_s=0.0, camera_fps=None):
+    def __init__(self, points, index, fps, seed, takes=lambda p90_s: p90_s, camera_fps=None):
         self.controller = Controller(points, index, fps, 0.8)
         self._period_s = 1 / (camera_fps or fps)
         self._draw = random.Random(seed)
-        self._overhead_s = overhead_s
+        self._takes = takes
         self.now = 0.0
         self._free = self._next_decision = 0.0
         self.switches = []
@@ -326,7 +326,7 @@ class Drive:
 
     def _work(self, begun, load):
         point = self.controller.ladder[self.controller.index]
-        took_s = (point.p90_s + self._overhead_s) * load(begun) * self._draw.uniform(0.82, 1.0)
+        took_s = self._takes(point.p90_s) * load(begun) * self._draw.uniform(0.82, 1.0)
         if self._draw.random() < 0.02:
             took_s *= 1.6
         self._free = begun + took_s
@@ -349,8 +349,8 @@ def test_a_steady_machine_brings_next_to_no_switch(fps, seed):
     points = [replace(point, p90_s=point.p90_s * 20 / fps) for point in POINTS]
     drive = Drive(points, 4, fps, seed)
     drive.run(300)
-    # One excursion, by chance, in five minutes.
-    assert len(drive.switches) <= 2
+    # One excursion, by chance, in five minutes; it may come back in two steps.
+    assert len(drive.switches) <= 3
     assert drive.controller.index == 4
     assert drive.lost <= 0.02 * drive.sent
 
@@ -388,12 +388,30 @@ def test_a_load_that_comes_and_goes_is_followed_less_and_less(period_s):
 
 
 def test_what_frames_always_take_beside_the_network_does_not_keep_it_down():
-    drive = Drive(POINTS, 2, 30, 0, overhead_s=0.003)
+    drive = Drive(POINTS, 2, 30, 0, takes=lambda p90_s: p90_s + 0.003)
     drive.run(10)
     drive.run(10, lambda now: 3.0)
     assert drive.controller.index < 2
     drive.run(120)
     assert drive.controller.index == 2
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_point_that_is_much_slower_than_calibrated_is_not_tried_again_and_again(seed):
+    points = ladder(17.4, 18.5, 21, 23.5)
+    seen = {0.0174: 0.0206, 0.0185: 0.026, 0.021: 0.037, 0.0235: 0.047}
+    drive = Drive(points, 3, 30, seed, takes=seen.get)
+    drive.run(90)
+    drive.lost = drive.sent = 0
+    drive.run(30)
+    assert drive.controller.index in (0, 1)
+    assert drive.lost <= 0.01 * drive.sent
+    drive.run(600)
+    assert len(drive.switches) <= 10
+    assert drive.lost <= 0.01 * drive.sent
+    # The load that made them slow is gone.
+    drive.run(120, lambda now: 0.5)
+    assert drive.controller.index == 3
 
 
 def test_a_better_point_is_taken_when_the_machine_turns_out_faster_than_calibrated():

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 from typing import Sequence
 
 from lmii_ros.operating_point import Timing
@@ -20,8 +21,9 @@ SUSTAINED_FRAMES = 4
 """Once most frames of so long, and at least so many, have taken too long, it is enough."""
 SAME_LOAD_S = 5.0
 """Two points that follow each other within so long were under the same load."""
-MAX_LOST = 0.03
-"""Share of frames lost in the window that is too much."""
+MAX_LOST = 0.02
+LOST_WINDOW_S = 10.0
+"""Share of the frames of so many last seconds that is too much to lose."""
 LOWER_SHARE = 0.6
 """The point to step down to takes at most this share of the time, where there is one."""
 PATIENCE_S = 10.0
@@ -32,6 +34,8 @@ PROVEN = 10
 """A point that had to be left within this many times its waiting time has failed."""
 MAX_FAILURES = 6
 """The waiting time doubles with each failure, up to this many times."""
+CALMER = 0.75
+"""Once frames take less than this share of what they took before, the load is another one."""
 
 
 class Controller:
@@ -40,10 +44,12 @@ class Controller:
 
     Down: when the p90 of the last seconds exceeds the frame period, or frames are lost. Up: when
     for a while a better point was expected to fit the budget. What to expect of a point is its
-    calibrated p90, plus what frames always took beyond that, times the present slowdown.
+    calibrated p90, plus what frames always took beyond that, times the present slowdown; but of
+    one that had to be left, and those below it, what was seen there.
 
-    It does not oscillate: budget and period lie apart (the headroom), and each time that a step
-    up does not last, the next one waits twice as long.
+    It does not oscillate: budget and period lie apart (the headroom), what was seen of a point
+    is remembered until the load is another one, and each time that a step up does not last, the
+    next one waits twice as long.
 
     :param ladder: Points to switch between, the fastest first, each better than the one before;
         see :func:`lmii_ros.operating_point.search.front`.
@@ -63,8 +69,10 @@ class Controller:
         self._overhead_s = float('inf')
         self._failures = 0
         self._last_up: float | None = None
-        self._left: tuple[float, float, float] | None = None
-        self._restart()
+        self._compared: tuple[float, float, float] | None = None
+        self._left: dict[int, float] = {}
+        self._left_at = 0.0
+        self._restart(0.0)
 
     @property
     def lower(self) -> int | None:
@@ -87,13 +95,18 @@ class Controller:
         """Return the p90 of the frames that are judged, in seconds."""
         return _percentile([took_s for _, took_s in self._frames], 0.9)
 
+    @property
+    def _median_s(self) -> float:
+        return _percentile([took_s for _, took_s in self._frames], 0.5)
+
     def labelled(self, now: float, took_s: float) -> None:
         """Take note of a frame: when it was published, and for how long it was worked on."""
         self._frames.append((now, took_s))
+        self._outcomes.append((now, False))
 
     def lost(self, now: float, count: int) -> None:
         """Take note of frames that came while another one was waiting already."""
-        self._lost.extend([now] * count)
+        self._outcomes.extend([(now, True)] * count)
 
     def decide(self, now: float) -> int | None:
         """Return the index of the point to switch to, or None to stay."""
@@ -104,6 +117,7 @@ class Controller:
         if len(self._frames) < MIN_FRAMES:
             return None
         took_s = self.p90_s
+        self._remember(now)
         self._overhead_s = min(
             self._overhead_s, max(0.0, took_s - self.ladder[self.index].p90_s))
         fitting = [
@@ -134,31 +148,48 @@ class Controller:
                 self._failures + 1, MAX_FAILURES)
             self._last_up = None
         self._compare(now)
+        if index < self.index and self._frames:
+            self._left[self.index] = self._median_s
+            self._left_at = now
         self.index = index
-        self._restart()
+        self._restart(now)
 
     def _compare(self, now: float) -> None:
         """Learn from two points in short succession how much of a frame's time is overhead."""
         if len(self._frames) < SUSTAINED_FRAMES:
             return
         here_s, took_s = self.ladder[self.index].p90_s, self.p90_s
-        if self._left is not None and now - self._left[0] < SAME_LOAD_S:
-            _, there_s, other_s = self._left
+        if self._compared is not None and now - self._compared[0] < SAME_LOAD_S:
+            _, there_s, other_s = self._compared
             # took = slowdown * (calibrated + overhead) at both.
             if (took_s - other_s) * (here_s - there_s) > 0:
                 overhead_s = (here_s * other_s - there_s * took_s) / (took_s - other_s)
                 self._overhead_s = min(self._overhead_s, max(0.0, overhead_s))
-        self._left = (now, here_s, took_s)
+        self._compared = (now, here_s, took_s)
 
-    def _restart(self) -> None:
+    def _remember(self, now: float) -> None:
+        """Keep what was seen of points that were left, for as long as the load is the same."""
+        # Medians: a short disturbance says nothing of the point at which it came.
+        median_s = self._median_s
+        if now - self._since < WINDOW_S or not self._at_first_s:
+            self._at_first_s = max(self._at_first_s, median_s)
+        calmer = median_s < CALMER * self._at_first_s
+        if calmer or now - self._left_at > PROVEN * self.patience_s:
+            self._left.clear()
+        for index in [index for index in self._left if index <= self.index]:
+            del self._left[index]
+
+    def _restart(self, now: float) -> None:
         self._frames: deque[tuple[float, float]] = deque()
-        self._lost: deque[float] = deque()
+        self._outcomes: deque[tuple[float, bool]] = deque()
+        self._since = now
+        self._at_first_s = 0.0
         self._goal: int | None = None
         self._goal_since = 0.0
 
     def _forget(self, now: float) -> None:
-        while self._lost and self._lost[0] < now - WINDOW_S:
-            self._lost.popleft()
+        while self._outcomes and self._outcomes[0][0] < now - LOST_WINDOW_S:
+            self._outcomes.popleft()
         while self._frames and self._frames[0][0] < now - (
                 WINDOW_S if len(self._frames) > MIN_FRAMES else MAX_AGE_S):
             self._frames.popleft()
@@ -176,15 +207,31 @@ class Controller:
                 self._frames[0][0] <= now - SUSTAINED_S):
             return True
         # A camera that is faster than the target loses frames as it should.
-        span_s = now - min(self._frames[0][0], *self._lost) if self._lost else 0.0
+        lost = sum(was_lost for _, was_lost in self._outcomes)
+        labelled = len(self._outcomes) - lost
         return (
-            len(self._lost) >= MIN_SLOW
-            and len(self._lost) > MAX_LOST * (len(self._frames) + len(self._lost))
-            and len(self._frames) * self._period_s < span_s * (1 - MAX_LOST))
+            lost >= MIN_SLOW
+            and lost > MAX_LOST * len(self._outcomes)
+            and labelled * self._period_s < (now - self._outcomes[0][0]) * (1 - MAX_LOST))
 
     def _expected_s(self, index: int, took_s: float) -> float:
         here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
-        return took_s * there / here
+        expected_s = took_s * there / here
+        if not self._left:
+            return expected_s
+        known = sorted(
+            (self.ladder[at].p90_s, took_s * seen_s / self._at_first_s)
+            for at, seen_s in self._left.items())
+        return max(expected_s, _interpolate(
+            self.ladder[index].p90_s, [(self.ladder[self.index].p90_s, took_s), *known]))
+
+
+def _interpolate(at: float, points: Sequence[tuple[float, float]]) -> float:
+    """Return the height over ``at`` of a line through points, level beyond the last."""
+    for (left, low), (right, high) in pairwise(points):
+        if at <= right:
+            return low + (high - low) * (at - left) / (right - left)
+    return points[-1][1]
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
