@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 from lmii_ros import frames
 from lmii_ros.classes import CAMVID
@@ -235,6 +237,43 @@ def test_stale_after_a_while_and_well_again(node, client):
     assert not camera.received['labels']
     camera.outputs(image(SCENE, 'bgr8', STAMP))
     client.status(lambda status: status.level == DiagnosticStatus.OK)
+
+
+def test_frames_in_quick_succession_keep_their_own_labels(start_node, tiny_weights, client):
+    node = start_node('segmentation_node', weights=tiny_weights, threads=1)
+    node.wait_for_output(r'engine \w+ on cpu')
+    scenes = [scene(seed, 480, 640) for seed in (1, 2)]
+    segmenter = Segmenter(tiny_weights, threads=1)
+    expected = {}
+    for input_height in (64, 96):
+        segmenter.input_height = input_height
+        for at, frame in enumerate(scenes):
+            expected[input_height, at] = segmenter.segment([frame])[0].labels.copy()
+    # Else a mix of two could not be told from the one.
+    assert all(
+        np.any(one != other) for one, other in itertools.combinations(expected.values(), 2))
+    # Pictures alternate, so does the input height; publishing one, which these outputs make take
+    # longer, overlaps labelling the next.
+    camera = Camera(client, 'labels', 'color', 'overlay', 'overlay/compressed')
+    for input_height in (64, 96, 64):
+        assert client.set('input_height', input_height) == ''
+        camera.forget()
+        for index in range(1, 81):
+            camera.publisher.publish(image(scenes[index % 2].reshape(480, -1), 'bgr8', index))
+            client.spin(0.001)
+        client.until(lambda: all(
+            messages and nanoseconds(messages[-1]) == index
+            for messages in camera.received.values()))
+        assert len(camera.received['labels']) > 5
+        for message in camera.received['labels']:
+            np.testing.assert_array_equal(
+                pixels(message), expected[input_height, nanoseconds(message) % 2])
+        for message in camera.received['overlay']:
+            at = nanoseconds(message) % 2
+            area = drivable_area(
+                expected[input_height, at], CAMVID.indices(CAMVID.drivable))
+            np.testing.assert_array_equal(pixels(message), overlay(
+                scenes[at], expected[input_height, at], area, CAMVID.palette(), 0.5))
 
 
 def test_newest_frame_wins(start_node, tiny_weights, client):

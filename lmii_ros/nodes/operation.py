@@ -150,6 +150,7 @@ class Operation:
         settings: Settings,
         *,
         confidence: bool,
+        finish: Callable[[], object],
     ) -> Segmentation:
         """
         Label a frame, at a point that is chosen first if the frame's size or settings are new.
@@ -158,18 +159,21 @@ class Operation:
         :param frame: uint8 [H, W, 3] in blue, green, red.
         :param settings: Of this frame.
         :param confidence: Whether to give the confidence too.
+        :param finish: Waits for what still needs the labels of the frame before; called before
+            anything but this frame is labelled, which would overwrite them.
         :raises NodeFailed: If there is no network that can label it.
         :raises NonFiniteOutput: If the network's output is not finite.
         :raises Cancelled: If a calibration was told to end.
         """
         try:
-            self._settle(decode, frame.shape[:2], settings)
+            self._settle(decode, frame.shape[:2], settings, finish)
         except ValueError as error:
             raise NodeFailed(f'no operating point: {error}') from error
         try:
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
         except OutOfMemory as error:
+            finish()
             self._make_do(error, frame.shape[:2])
             try:
                 segmentation, = self.segmenter.segment(
@@ -180,9 +184,9 @@ class Operation:
 
     def labelled(self, took_s: float) -> None:
         """
-        Take note of a frame whose outputs were published; perhaps go on at another point.
+        Take note of a frame that was labelled; perhaps go on at another point.
 
-        :param took_s: Seconds from its taking to the end of publishing.
+        :param took_s: Seconds from its taking until the next one could be taken.
         """
         controller, now = self._controller, time.monotonic()
         if controller is None:
@@ -201,7 +205,11 @@ class Operation:
         self._make_ready()
 
     def _settle(
-        self, decode: Callable[[], np.ndarray], frame_size: tuple[int, int], settings: Settings,
+        self,
+        decode: Callable[[], np.ndarray],
+        frame_size: tuple[int, int],
+        settings: Settings,
+        finish: Callable[[], object],
     ) -> None:
         demand = _Demand(
             frame_size, settings.target_fps, settings.headroom, settings.offered_weights,
@@ -209,6 +217,7 @@ class Operation:
         anew = self._calibrate_anew.is_set()
         if demand == self._demand and not anew:
             return
+        finish()
         self._settings = settings
         self._stop_control()
         if settings.target_fps:

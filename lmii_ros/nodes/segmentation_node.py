@@ -9,8 +9,12 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
 from typing import Any
+from typing import Callable
+from typing import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -30,6 +34,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from lmii_ros import frames
@@ -41,10 +46,14 @@ from lmii_ros.nodes.image_message import deserialize
 from lmii_ros.nodes.newest_frame import NewestFrame
 from lmii_ros.nodes.operation import Operation
 from lmii_ros.nodes.outputs import Outputs
+from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.statistics import FrameStatistics
 from lmii_ros.operating_point import Cancelled
+
+if TYPE_CHECKING:
+    from lmii_ros.segmenter import Segmentation
 
 DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 5.0
@@ -61,7 +70,8 @@ class SegmentationNode(LifecycleNode):
     A managed node (lifecycle) around a :class:`lmii_ros.segmenter.Segmenter`.
 
     The executor's thread only receives: it leaves the newest image in a slot, from which a thread
-    of our own takes it, labels it and publishes. Topics and parameters are those of the README.
+    of our own takes it and labels it; another one publishes, while the next image is labelled.
+    Topics and parameters are those of the README.
     """
 
     def __init__(self) -> None:
@@ -245,11 +255,17 @@ class SegmentationNode(LifecycleNode):
 
     def _work(self, newest: NewestFrame) -> None:
         try:
-            while True:
-                item = newest.take()
-                if item is None:
-                    return
-                self._label(*item)
+            with ThreadPoolExecutor(1, 'publishing') as publisher:
+                published = publisher.submit(lambda: None)
+                for item in iter(newest.take, None):
+                    taken = time.monotonic()
+                    publish = self._label(*item, taken, published.result)
+                    # Labels are valid until the call after the next.
+                    published.result()
+                    if publish is not None:
+                        published = publisher.submit(publish)
+                        self._operation.labelled(time.monotonic() - taken)
+                published.result()
         except NodeFailed as error:
             self._fail(error)
         except Exception:
@@ -262,33 +278,45 @@ class SegmentationNode(LifecycleNode):
         # The executor sees it after its next callback: within a second, of the diagnostics.
         self.finished.set_exception(error)
 
-    def _label(self, message: Any, received: float) -> None:
+    def _label(
+        self, message: Any, received: float, taken: float, finish: Callable[[], object],
+    ) -> Callable[[], None] | None:
+        """Return what publishes the labels of an image, or None if it could not be labelled."""
         settings = self._settings
-        times = [received, time.monotonic()]
+        times = [received, taken]
         try:
             frame = frames.decode(message)
             times.append(time.monotonic())
             segmentation = self._operation.segment(
                 partial(frames.decode, message), frame, settings,
-                confidence=self._outputs.wanted('confidence'))
+                confidence=self._outputs.wanted('confidence'), finish=finish)
             times.append(time.monotonic())
         except FrameError as error:
             self._drop(error.reason, str(error))
-            return
+            return None
         except NonFiniteOutput as error:
             self._drop('non_finite_output', str(error))
-            return
+            return None
         except Cancelled:
             self._statistics.dropped('deactivated')
-            return
-        self._outputs.publish(message.header, frame, segmentation, settings)
-        self._outputs.publish_camera_info(message.header, self._camera_info)
-        times.append(time.monotonic())
-        latency = (self.get_clock().now().nanoseconds - _nanoseconds(message.header.stamp)) / 1e9
+            return None
+        return partial(
+            self._publish, message.header, frame, segmentation, settings, times)
+
+    def _publish(
+        self,
+        header: Header,
+        frame: np.ndarray,
+        segmentation: Segmentation,
+        settings: Settings,
+        times: Sequence[float],
+    ) -> None:
+        self._outputs.publish(header, frame, segmentation, settings)
+        self._outputs.publish_camera_info(header, self._camera_info)
+        latency = (self.get_clock().now().nanoseconds - _nanoseconds(header.stamp)) / 1e9
         self._statistics.labelled(
             latency if 0 <= latency < MAX_LATENCY_S else None,
-            dict(zip(STEPS, np.diff(times))))
-        self._operation.labelled(times[-1] - times[1])
+            dict(zip(STEPS, np.diff([*times, time.monotonic()]))))
 
     def _drop(self, reason: str, why: str) -> None:
         self._statistics.dropped(reason)
