@@ -42,7 +42,11 @@ class Controller:
     """
     Decides when to leave an operating point, by what frames took there; it holds no clock.
 
-    Down: when the p90 of the last seconds exceeds the frame period, or frames are lost. Up: when
+    A frame that takes too long is made up for by a fast one, since one may wait meanwhile: only
+    two in succession lose a frame. So what is judged, and called p90 here, is the p90 of the means
+    of two frames in succession.
+
+    Down: when that p90 of the last seconds exceeds the frame period, or frames are lost. Up: when
     for a while a better point was expected to fit the budget. What to expect of a point is its
     calibrated p90, plus what frames always took beyond that, times the present slowdown; but of
     one that had to be left, and those below it, what was seen there.
@@ -66,6 +70,8 @@ class Controller:
         self._home = index
         self._period_s = 1 / target_fps
         self._budget_s = headroom / target_fps
+        # A point goes on to fit while it is nearer to the budget than to the period.
+        self._limit_s = (self._budget_s + self._period_s) / 2
         self._overhead_s = float('inf')
         self._failures = 0
         self._last_up: float | None = None
@@ -84,20 +90,26 @@ class Controller:
     @property
     def higher(self) -> int | None:
         """Return the index of the point to step up to, None at the best."""
-        if self._goal is not None:
-            return self._goal
+        goal = self._goal
+        if goal is not None:
+            return goal
         if self.index < self._home:
             return self._home
         return self.index + 1 if self.index + 1 < len(self.ladder) else None
 
     @property
     def p90_s(self) -> float:
-        """Return the p90 of the frames that are judged, in seconds."""
-        return _percentile([took_s for _, took_s in self._frames], 0.9)
+        """Return the p90 of what frames take, in seconds; see the class."""
+        return _percentile(self._means_s, 0.9)
 
     @property
     def _median_s(self) -> float:
-        return _percentile([took_s for _, took_s in self._frames], 0.5)
+        return _percentile(self._means_s, 0.5)
+
+    @property
+    def _means_s(self) -> list[float]:
+        taken_s = [took_s for _, took_s in self._frames]
+        return [(one + next_) / 2 for one, next_ in pairwise(taken_s)] or taken_s
 
     def labelled(self, now: float, took_s: float) -> None:
         """Take note of a frame: when it was published, and for how long it was worked on."""
@@ -112,7 +124,7 @@ class Controller:
         """Return the index of the point to switch to, or None to stay."""
         self._forget(now)
         if self._is_overloaded(now):
-            self._goal = None
+            self._fits_since.clear()
             return self.lower
         if len(self._frames) < MIN_FRAMES:
             return None
@@ -120,18 +132,25 @@ class Controller:
         self._remember(now)
         self._overhead_s = min(
             self._overhead_s, max(0.0, took_s - self.ladder[self.index].p90_s))
-        fitting = [
-            at for at in range(self.index + 1, len(self.ladder))
-            if self._expected_s(at, took_s) <= self._budget_s]
-        if not fitting:
-            self._goal = None
+        self._fits_since = {
+            at: self._fits_since.get(at, now) for at in range(self.index + 1, len(self.ladder))
+            if self._expected_s(at, took_s) <= (
+                self._limit_s if at in self._fits_since else self._budget_s)}
+        goal = self._goal
+        if goal is None:
             return None
-        if self._goal is None:
-            self._goal, self._goal_since = fitting[-1], now
-        # The least of what seemed possible, so that a lucky second does not count.
-        self._goal = min(self._goal, fitting[-1])
-        wait_s = self.patience_s * (BEYOND if self._goal > self._home else 1)
-        return self._goal if now - self._goal_since >= wait_s else None
+        wait_s = self.patience_s * (BEYOND if goal > self._home else 1)
+        return goal if now - self._fits_since[goal] >= wait_s else None
+
+    @property
+    def _goal(self) -> int | None:
+        """Return the best point that fits nearly as long as any; from below, home at most."""
+        since = {
+            at: since for at, since in self._fits_since.items()
+            if self.index >= self._home or at <= self._home}
+        # As a load goes away, better points fit one after the other.
+        latest = min(since.values(), default=0.0) + WINDOW_S
+        return max((at for at in since if since[at] <= latest), default=None)
 
     @property
     def patience_s(self) -> float:
@@ -184,8 +203,7 @@ class Controller:
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._since = now
         self._at_first_s = 0.0
-        self._goal: int | None = None
-        self._goal_since = 0.0
+        self._fits_since: dict[int, float] = {}
 
     def _forget(self, now: float) -> None:
         while self._outcomes and self._outcomes[0][0] < now - LOST_WINDOW_S:
@@ -197,7 +215,7 @@ class Controller:
     def _is_overloaded(self, now: float) -> bool:
         if not self._frames:
             return False
-        slow = sum(took_s > self._period_s for _, took_s in self._frames)
+        slow = sum(mean_s > self._period_s for mean_s in self._means_s)
         if slow >= MIN_SLOW and slow > 0.1 * len(self._frames):
             return True
         recent = [took_s for at, took_s in self._frames if at >= now - SUSTAINED_S]
