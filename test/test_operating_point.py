@@ -471,7 +471,7 @@ def test_tune_refuses_nonsense(tmp_path, capsys, arguments, reason):
     assert reason in capsys.readouterr().err
 
 
-def test_standby_holds_what_is_wanted_and_nothing_else():
+def test_standby_holds_what_is_wanted_and_the_last_that_were():
     standby_module = pytest.importorskip('lmii_ros.nodes.standby')
 
     class Network:
@@ -505,12 +505,17 @@ def test_standby_holds_what_is_wanted_and_nothing_else():
     taken = standby.exchange(points[1], points[0], live)
     assert taken is made[1]() is not None
     # What was live is ready from now on.
-    standby.want([points[0]])
-    wait_until(lambda: made[2]() is None)
     assert standby.exchange(points[0], points[1], taken) is live
     del taken
+    standby.want([points[0]])
+    assert made[1]() is not None and made[2]() is not None
+    standby.want([points[4], points[5]])
+    wait_until(lambda: set(made) == {1, 2, 4, 5} and standby.working_s == 0)
+    standby.want([])
+    wait_until(lambda: made[1]() is None and made[2]() is None)
+    assert made[4]() is not None and made[5]() is not None
     standby.close()
-    wait_until(lambda: made[1]() is None)
+    wait_until(lambda: made[5]() is None)
 
 
 def test_the_time_until_a_rate_is_back():

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
     from lmii_ros.segmenter import Segmenter
 
-LOWEST_PRIORITY = 19
+LOWEST_PRIORITY = 10
 """As of nice(1)."""
+KEPT = 2
+"""Networks, the newest, that stay ready though no longer wanted: a load may go as it came."""
 
 
 class Standby:
     """
-    Holds the networks that may be needed next, and no others.
+    Holds the networks that may be needed next, and the last few that were.
 
     :param make: Makes a network ready; called in a thread of its own of the lowest
         priority, one at a time.
@@ -46,10 +48,11 @@ class Standby:
         return 0.0 if since is None else time.monotonic() - since
 
     def want(self, points: Sequence[OperatingPoint]) -> None:
-        """Make these ready, in this order, and drop all others."""
+        """Make these ready, in this order, and drop others but for the newest :data:`KEPT`."""
         with self._lock:
             self._wanted = list(points)
-            for point in self._ready.keys() - set(points):
+            others = [point for point in self._ready if point not in points]
+            for point in others[:-KEPT]:
                 del self._ready[point]
             if self._thread is None and self._missing() is not None:
                 self._thread = threading.Thread(
@@ -73,7 +76,9 @@ class Standby:
 
     def close(self) -> None:
         """Drop all; what is just being made is dropped when it is done."""
-        self.want(())
+        with self._lock:
+            self._wanted = []
+            self._ready.clear()
 
     def _missing(self) -> OperatingPoint | None:
         return next((

@@ -89,13 +89,17 @@ class Controller:
 
     @property
     def higher(self) -> int | None:
-        """Return the index of the point to step up to, None at the best."""
-        goal = self._goal
-        if goal is not None:
-            return goal
-        if self.index < self._home:
-            return self._home
-        return self.index + 1 if self.index + 1 < len(self.ladder) else None
+        """
+        Return the index of the point to step up to once it has fitted for long, None if none fits.
+
+        It is the best that fits nearly as long as any; from below the chosen point, that at most.
+        """
+        since = {
+            at: since for at, since in self._fits_since.items()
+            if self.index >= self._home or at <= self._home}
+        # As a load goes away, better points fit one after the other.
+        latest = min(since.values(), default=0.0) + WINDOW_S
+        return max((at for at in since if since[at] <= latest), default=None)
 
     @property
     def p90_s(self) -> float:
@@ -136,21 +140,11 @@ class Controller:
             at: self._fits_since.get(at, now) for at in range(self.index + 1, len(self.ladder))
             if self._expected_s(at, took_s) <= (
                 self._limit_s if at in self._fits_since else self._budget_s)}
-        goal = self._goal
+        goal = self.higher
         if goal is None:
             return None
         wait_s = self.patience_s * (BEYOND if goal > self._home else 1)
         return goal if now - self._fits_since[goal] >= wait_s else None
-
-    @property
-    def _goal(self) -> int | None:
-        """Return the best point that fits nearly as long as any; from below, home at most."""
-        since = {
-            at: since for at, since in self._fits_since.items()
-            if self.index >= self._home or at <= self._home}
-        # As a load goes away, better points fit one after the other.
-        latest = min(since.values(), default=0.0) + WINDOW_S
-        return max((at for at in since if since[at] <= latest), default=None)
 
     @property
     def patience_s(self) -> float:
