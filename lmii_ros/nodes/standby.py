@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
     from lmii_ros.segmenter import Segmenter
 
-LOWEST_PRIORITY = 10
+LOWEST_PRIORITY = 19
 """As of nice(1)."""
 KEPT = 2
 """Networks, the newest, that stay ready though no longer wanted: a load may go as it came."""

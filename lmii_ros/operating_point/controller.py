@@ -116,7 +116,7 @@ class Controller:
         return [(one + next_) / 2 for one, next_ in pairwise(taken_s)] or taken_s
 
     def labelled(self, now: float, took_s: float) -> None:
-        """Take note of a frame: when it was published, and for how long it was worked on."""
+        """Take note of a frame: when it was labelled, and for how long it was worked on."""
         self._frames.append((now, took_s))
         self._outcomes.append((now, False))
 
