@@ -532,8 +532,11 @@ def test_the_time_until_a_rate_is_back():
     assert rates._back_s(stamps, latencies, 5.0) is None
 
 
-def test_benchmark_rates_says_what_was_held(rated_weights, tmp_path, capsys):
-    pytest.importorskip('rclpy')
+def test_benchmark_rates_says_what_was_held(rated_weights, tmp_path, capsys, monkeypatch):
+    rates = pytest.importorskip('lmii_ros.nodes.rates_benchmark')
+    # So that the point it is at counts as better, and is run at as a fixed one.
+    monkeypatch.setattr(rates, 'BETTER', -0.001)
+    monkeypatch.setattr(rates, 'FIXED_S', 2.0)
     path = tmp_path / 'rates.json'
     assert cli.main([
         'benchmark', 'rates', '--weights', str(rated_weights), '--size', '160x120', '--targets',
@@ -544,4 +547,8 @@ def test_benchmark_rates_says_what_was_held(rated_weights, tmp_path, capsys):
     assert row['lost'] <= row['sent'] and 3 <= row['sent'] <= 20
     assert row['point'].startswith('rated in fp32 at height ')
     assert 30 <= row['miou_percent'] <= 50
+    fixed, = row['fixed']
+    assert row['point'].startswith(fixed['point'])
+    assert fixed['lost'] <= fixed['sent'] and 3 <= fixed['sent'] <= 20
+    assert row['best_miou_percent'] == pytest.approx(row['miou_percent'], abs=0.1)
     assert '5 frames/s' in capsys.readouterr().out
