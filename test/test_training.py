@@ -578,7 +578,10 @@ def test_what_is_trained_on_all_images_tells_the_miou_of_before(data, tmp_path):
     assert info.data == (
         'camvid train+val, 12 images; its mIoU is that of the weights before val was trained on')
     third = weights.read_info(run('third', split='train+val', initial_weights=str(second)))
-    assert not third.miou and not third.precision_loss
+    assert (third.miou, third.data) == (before.miou, info.data)
+    assert not weights.read_info(run('scratch', split='train+val')).miou
+    named = run('named', split='train+val', miou_of=str(first))
+    assert weights.read_info(named).miou == before.miou
     unknown = tmp_path / 'unknown.safetensors'
     weights.save(unknown, replace(before, recipe={}), weights.load(first)[1])
     assert not weights.read_info(

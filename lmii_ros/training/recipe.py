@@ -62,6 +62,8 @@ class Recipe:
     :param seed: Seed of weights, order and augmentation.
     :param initial_weights: Weight file to start from, a path or a shipped name; empty for random
         weights. A narrower LPS-Net's is widened (:mod:`lmii_ros.training.growth`).
+    :param miou_of: Weight file of the same network whose mIoU this one is to tell where it is
+        trained on all that it could be measured on; empty for ``initial_weights``.
     :param arguments: Further arguments of the network.
     :param mean: Mean of red, green and blue (0..1) for the normalisation; ImageNet's by default.
     :param std: Standard deviation of the same.
@@ -90,6 +92,7 @@ class Recipe:
     precision: str = 'fp32'
     seed: int = 1
     initial_weights: str = ''
+    miou_of: str = ''
     arguments: dict[str, Any] = field(default_factory=dict)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -182,19 +182,20 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
 
 def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
     """
-    Give a weight file the mIoU of its initial weights, if these were not trained on a split.
+    Give a weight file the mIoU of the weights before a split was trained on.
 
-    What is trained on all labelled images cannot be measured on any of them.
+    What is trained on all labelled images cannot be measured on any of them. The initial weights,
+    or those that the recipe names instead, tell their own, or that of weights before them.
 
     :param path: Of the weight file that this recipe made.
-    :param split: What the initial weights were measured on.
+    :param split: What they were measured on.
     """
-    if not recipe.initial_weights:
+    source = recipe.miou_of or recipe.initial_weights
+    if not source:
         return
-    before = weights.read_info(weights.find(recipe.initial_weights))
-    # A file that does not tell what it was trained on may have been trained on the split.
-    trained_on = before.recipe.get('split', split)
-    if before.network != recipe.network or split in trained_on.split('+'):
+    before = weights.read_info(weights.find(source))
+    # One that does not tell how it was trained may have been trained on what it was measured on.
+    if before.network != recipe.network or not before.recipe or not before.miou:
         return
     info, network = weights.load(path)
     weights.save(path, replace(
