@@ -536,7 +536,8 @@ def test_benchmark_rates_says_what_was_held(rated_weights, tmp_path, capsys, mon
     rates = pytest.importorskip('lmii_ros.nodes.rates_benchmark')
     # So that the point it is at counts as better, and is run at as a fixed one.
     monkeypatch.setattr(rates, 'BETTER', -0.001)
-    monkeypatch.setattr(rates, 'FIXED_S', 2.0)
+    for name in ('SETTLING_S', 'FIXED_SETTLING_S', 'FIXED_S'):
+        monkeypatch.setattr(rates, name, 2.0)
     path = tmp_path / 'rates.json'
     assert cli.main([
         'benchmark', 'rates', '--weights', str(rated_weights), '--size', '160x120', '--targets',

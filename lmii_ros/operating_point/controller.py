@@ -16,6 +16,8 @@ MIN_FRAMES = 10
 MAX_AGE_S = 30.0
 MIN_SLOW = 5
 """Fewer frames than this that took too long may be chance."""
+MAX_SLOW = 0.25
+"""Share of the window's frames that may take longer than the period: few of them lose one."""
 SUSTAINED_S = 0.5
 SUSTAINED_FRAMES = 4
 """Once most frames of so long, and at least so many, have taken too long, it is enough."""
@@ -46,8 +48,8 @@ class Controller:
     two in succession lose a frame. So what is judged, and called p90 here, is the p90 of the means
     of two frames in succession.
 
-    Down: when that p90 of the last seconds exceeds the frame period, or frames are lost. Up: when
-    for a while a better point was expected to fit the budget. What to expect of a point is its
+    Down: when too many of these means exceed the frame period, or frames are lost. Up: when for a
+    while a better point was expected to fit the budget. What to expect of a point is its
     calibrated p90, plus what frames always took beyond that, times the present slowdown; but of
     one that had to be left, and those below it, what was seen there.
 
@@ -210,7 +212,7 @@ class Controller:
         if not self._frames:
             return False
         slow = sum(mean_s > self._period_s for mean_s in self._means_s)
-        if slow >= MIN_SLOW and slow > 0.1 * len(self._frames):
+        if slow >= MIN_SLOW and slow > MAX_SLOW * len(self._frames):
             return True
         recent = [took_s for at, took_s in self._frames if at >= now - SUSTAINED_S]
         if len(recent) < SUSTAINED_FRAMES:
