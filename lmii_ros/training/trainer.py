@@ -194,14 +194,16 @@ def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
     if not source:
         return
     before = weights.read_info(weights.find(source))
-    # One that does not tell how it was trained may have been trained on what it was measured on.
-    if before.network != recipe.network or not before.recipe or not before.miou:
+    told = f'its mIoU is that of the weights before {split} was trained on'
+    # A file that does not tell what it was trained on may have been trained on the split.
+    trained_on = before.recipe.get('split', split)
+    if before.network != recipe.network or (
+            split in trained_on.split('+') and told not in before.data):
         return
     info, network = weights.load(path)
     weights.save(path, replace(
         info, miou=before.miou, precision_loss=before.precision_loss,
-        data=f'{info.data}; its mIoU is that of the weights before {split} was trained on'),
-        network)
+        data=f'{info.data}; {told}'), network)
 
 
 def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
