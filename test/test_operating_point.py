@@ -349,8 +349,8 @@ def test_a_steady_machine_brings_next_to_no_switch(fps, seed):
     points = [replace(point, p90_s=point.p90_s * 20 / fps) for point in POINTS]
     drive = Drive(points, 4, fps, seed)
     drive.run(300)
-    # One excursion, by chance, in five minutes; it may come back in two steps.
-    assert len(drive.switches) <= 3
+    # One excursion, by chance, in five minutes.
+    assert len(drive.switches) <= 2
     assert drive.controller.index == 4
     assert drive.lost <= 0.02 * drive.sent
 
@@ -384,7 +384,7 @@ def test_a_load_that_comes_and_goes_is_followed_less_and_less(period_s):
     drive = Drive(POINTS, 4, 20, 0)
     drive.run(1800, lambda now: 2.0 if now % (2 * period_s) < period_s else 1.0)
     late = [at for at, _, _ in drive.switches if at > 900]
-    assert len(late) <= 12
+    assert len(late) <= 8
     assert drive.lost <= 0.001 * drive.sent
 
 

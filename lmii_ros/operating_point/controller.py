@@ -8,6 +8,8 @@ from collections import deque
 from itertools import pairwise
 from typing import Sequence
 
+import numpy as np
+
 from lmii_ros.operating_point import Timing
 
 WINDOW_S = 3.0
@@ -233,19 +235,10 @@ class Controller:
         expected_s = took_s * there / here
         if not self._left:
             return expected_s
-        known = sorted(
-            (self.ladder[at].p90_s, took_s * seen_s / self._at_first_s)
-            for at, seen_s in self._left.items())
-        return max(expected_s, _interpolate(
-            self.ladder[index].p90_s, [(self.ladder[self.index].p90_s, took_s), *known]))
-
-
-def _interpolate(at: float, points: Sequence[tuple[float, float]]) -> float:
-    """Return the height over ``at`` of a line through points, level beyond the last."""
-    for (left, low), (right, high) in pairwise(points):
-        if at <= right:
-            return low + (high - low) * (at - left) / (right - left)
-    return points[-1][1]
+        left = sorted(self._left)
+        return max(expected_s, float(np.interp(
+            self.ladder[index].p90_s, [self.ladder[at].p90_s for at in (self.index, *left)],
+            [took_s, *(took_s * self._left[at] / self._at_first_s for at in left)])))
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
