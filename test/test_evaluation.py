@@ -28,7 +28,7 @@ ARGUMENTS = {'depths': [1, 1, 1, 1, 1], 'widths': [8, 8, 16, 16, 16], 'ratios': 
 SIZE = (48, 64)
 
 
-def save(path, classes):
+def save(path, classes, **told):
     """Write a weight file of a random network."""
     torch.manual_seed(4)
     network = networks.build('lpsnet', len(classes), **ARGUMENTS)
@@ -37,7 +37,7 @@ def save(path, classes):
         network.classifier.bias[1] = -1e4
     weights.save(path, WeightInfo(
         network='lpsnet', arguments=ARGUMENTS, classes=classes, mean=(0.5, 0.4, 0.3),
-        std=(0.2, 0.25, 0.3), input_size=SIZE), network)
+        std=(0.2, 0.25, 0.3), input_size=SIZE, **told), network)
     return path
 
 
@@ -125,6 +125,17 @@ def test_scores_are_those_of_a_count_by_hand(data, weight_file, tmp_path, capsys
     numbers = [np.nan if value is None else value for value in expected.values()]
     np.testing.assert_allclose(
         shown, 100 * np.array([*numbers, result['miou'], accuracy]), atol=0.0051)
+
+
+@pytest.mark.parametrize('split, told', [('train+val', True), ('train', False)])
+def test_a_split_that_the_weights_were_trained_on_is_told(data, tmp_path, capsys, split, told):
+    trained = save(
+        tmp_path / 'w.safetensors', CAMVID, data=f'camvid {split}', recipe={'split': split})
+    assert evaluate(data, trained) == 0
+    if told:
+        assert error_line(capsys).startswith('note: the weights were trained on val (camvid ')
+    else:
+        assert capsys.readouterr().err == ''
 
 
 def test_an_absent_class_is_null(data, weight_file, tmp_path):

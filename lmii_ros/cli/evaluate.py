@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -91,11 +92,16 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     segmenter = _segmenter(options)
     data = datasets.open_dataset(options.data, options.split, options.kind)
+    info = segmenter.info
+    if data.classes.name == info.classes.name and (
+            options.split in str(info.recipe.get('split', '')).split('+')):
+        print(f'note: the weights were trained on {options.split} ({info.data}), so this tells '
+              'how well they know it, not how good they are elsewhere', file=sys.stderr)
     of_images = dataset.evaluate_images(segmenter, data)
     counts = of_images.sum(axis=0)
-    print(dataset.table(counts, segmenter.info.classes))
+    print(dataset.table(counts, info.classes))
     if options.json:
-        options.json.write_text(dataset.to_json(counts, segmenter.info.classes))
+        options.json.write_text(dataset.to_json(counts, info.classes))
     if options.out:
         dataset_pictures.write(segmenter, data, of_images, options.out)
         print(options.out)
