@@ -19,6 +19,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 CAMERA_ARGUMENTS = (
     ('source', str, '', 'Folder, video file or bag; empty for the synthetic road scene.'),
     ('labels', str, '', 'Folder of label images for a folder, topic of the labels for a bag.'),
+    ('topic', str, '', 'Image topic of a bag; empty for its only one.'),
     ('rate', float, '10.0', 'Frames per second.'),
     ('width', int, '0', 'Width of the images, 0 for the source\'s own.'),
     ('height', int, '0', 'Height of the images, 0 for the source\'s own.'),

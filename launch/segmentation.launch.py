@@ -60,8 +60,8 @@ def generate_launch_description() -> LaunchDescription:
             'that of params_file.'),
         DeclareLaunchArgument(
             'device', default_value='',
-            description='Where it runs, auto, cpu, cuda or cuda:N; empty for that of '
-            'params_file.'),
+            description='Where it runs, auto, cpu, cuda, cuda:N, or gpu for an Intel GPU; empty '
+            'for that of params_file.'),
         DeclareLaunchArgument(
             'precision', default_value='',
             description='Precision of the arithmetic, auto, fp32, fp16, bf16 or int8; empty for '

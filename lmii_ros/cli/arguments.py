@@ -25,7 +25,9 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--engine', default='auto', help='an engine or auto (%(default)s)')
     parser.add_argument(
         '--precision', default='auto', help='auto, fp32, fp16, bf16, int8 (%(default)s)')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
+    parser.add_argument(
+        '--device', default='auto',
+        help='auto, cpu, cuda, cuda:N, or gpu for an Intel GPU (%(default)s)')
 
 
 def add_bag_topics(parser: argparse.ArgumentParser) -> None:
