@@ -37,6 +37,8 @@ FAST = [
     if all(importlib.util.find_spec(module) for module in engines.PACKAGES[name])]
 needs_openvino = pytest.mark.skipif(
     'openvino' not in FAST, reason='openvino or numba is not installed')
+needs_onnxruntime = pytest.mark.skipif(
+    'onnxruntime' not in FAST, reason='onnxruntime or numba is not installed')
 
 SMALL = {'depths': (1, 1, 1, 2, 2), 'widths': (8, 8, 16, 16, 16), 'ratios': (0.75, 0.25)}
 INFO = WeightInfo(
@@ -268,7 +270,6 @@ def test_auto_takes_the_fastest_that_is_installed(monkeypatch, machine, installe
     name, why = engines.choose('auto', 'cpu')
     assert name == expected
     assert 'CPU' in why
-    assert engines.choose('auto', 'cuda')[0] == 'torch'
 
 
 @pytest.mark.parametrize('name, packages', [
@@ -304,6 +305,22 @@ def test_a_precision_that_is_not_there_is_refused():
         engine('torch', precision='int8')
 
 
+@pytest.mark.parametrize('name', ['auto', *engines.ENGINES])
+@pytest.mark.parametrize('device', ['tpu', '', 'meta', 'cuda:', 'cuda:x', 'cuda:-1', 'cpu:0'])
+def test_what_is_no_device_is_none_for_any_engine(name, device):
+    with pytest.raises(EngineError, match=f"no device '{device}'; expected auto, cpu, cuda or"):
+        engines.choose(name, device)
+    if name in (*FAST, 'torch'):
+        with pytest.raises(EngineError, match=f"no device '{device}'; expected auto, cpu, cuda"):
+            engines.create(name, network(), INFO, device=device)
+
+
+@pytest.mark.parametrize('name', [name for name in (*FAST, 'torch') if name != 'openvino'])
+def test_only_openvino_runs_on_an_intel_gpu(name):
+    with pytest.raises(EngineError, match=f"engine {name} runs on the cpu or cuda, not on 'gpu'"):
+        engines.create(name, network(), INFO, device='gpu')
+
+
 @needs_openvino
 def test_openvino_does_not_run_on_cuda():
     with pytest.raises(EngineError, match="openvino runs on the cpu .* not on 'cuda'"):
@@ -320,10 +337,46 @@ def test_a_missing_intel_gpu_is_told():
         engines.create('openvino', network(), INFO, device='gpu')
 
 
-@pytest.mark.skipif('onnxruntime' not in FAST, reason='onnxruntime or numba is not installed')
+@needs_onnxruntime
 @pytest.mark.parametrize('device, message', [
-    ('cuda', 'this onnxruntime runs on the cpu only'), ('cuda:1', 'pip install onnxruntime-gpu'),
-    ('tpu', "no device 'tpu'; expected auto"), ('cuda:x', "no device 'cuda:x'")])
+    ('cuda', 'this onnxruntime runs on the cpu only'), ('cuda:1', 'pip install onnxruntime-gpu')])
 def test_devices_that_onnxruntime_has_not(device, message):
     with pytest.raises(EngineError, match=message):
         engines.create('onnxruntime', network(), INFO, device=device)
+
+
+@pytest.fixture
+def onnxruntime_built_for_gpus(monkeypatch):
+    """Make onnxruntime list what its package for NVIDIA's GPUs lists, and no GPU be found."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    from lmii_ros.engines import providers
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: [
+        providers.TENSORRT, providers.CUDA, providers.CPU])
+    if torch.cuda.is_available() or any(
+            providers.runs(name, 0) for name in (providers.TENSORRT, providers.CUDA)):
+        pytest.skip('there is a GPU')
+    providers.cuda_provider.cache_clear()
+    yield
+    providers.cuda_provider.cache_clear()
+
+
+@needs_onnxruntime
+@pytest.mark.filterwarnings('ignore:Specified provider')
+@pytest.mark.parametrize('machine', ['aarch64', 'x86_64'])
+def test_auto_is_the_cpu_where_onnxruntime_was_built_for_gpus_but_finds_none(
+        monkeypatch, machine, onnxruntime_built_for_gpus):
+    monkeypatch.setattr(platform, 'machine', lambda: machine)
+    _, why = engines.choose('auto', 'auto')
+    assert 'no CUDA device is used' in why
+    found = engines.create('onnxruntime', network(), INFO)
+    assert (found.device, found.precision) == ('cpu', 'fp32')
+    assert (label(found) == label(engine('torch'))).mean() > 0.9999
+    assert engines.choose('auto', 'cuda')[0] == 'torch', 'which tells what is missing'
+    with pytest.raises(EngineError, match="device 'cuda' .* but onnxruntime cannot use it"):
+        engines.create('onnxruntime', network(), INFO, device='cuda')
+
+
+@needs_onnxruntime
+def test_what_onnxruntime_is_tried_with_runs_where_the_provider_works():
+    from lmii_ros.engines import providers
+    assert providers.runs(providers.CPU, 0)

@@ -88,29 +88,51 @@ MAX_PRECISION_LOSS = 0.002
 """Loss of mIoU up to which ``auto`` takes a lower precision: 0.2 points."""
 
 
+def parse_device(name: str) -> tuple[str, int]:
+    """
+    Return the kind of device that a name means, and the device's number.
+
+    :param name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or ``gpu`` for an Intel GPU.
+    :raises EngineError: If it is none of these.
+    """
+    kind, colon, number = name.partition(':')
+    if kind not in ('auto', 'cpu', 'cuda', 'gpu') or (
+            colon and not (kind == 'cuda' and number.isdecimal())):
+        raise EngineError(
+            f'no device {name!r}; expected auto, cpu, cuda or cuda:N, or gpu for an Intel GPU')
+    return kind, int(number or 0)
+
+
 def choose(name: str, device: str) -> tuple[str, str]:
     """
     Return the name of the engine to use, and why, in words for the user.
 
     :param name: One of :data:`ENGINES`, or ``auto`` for the fastest that is installed.
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or ``gpu`` for an Intel GPU.
-    :raises EngineError: If the engine is not known, or not installed.
+    :param device: See :func:`parse_device`.
+    :raises EngineError: If the engine is not known, or not installed, or there is no such device.
     """
     if name not in ('auto', *ENGINES):
         raise EngineError(f'no engine {name!r}; there are: auto, {", ".join(ENGINES)}')
+    kind, number = parse_device(device)
     if name != 'auto':
         _check_installed(name)
         return name, 'as asked for'
-    if device == 'gpu':
+    if kind == 'gpu':
         _check_installed('openvino')
         return 'openvino', 'the one for Intel GPUs'
-    # Here, since torch takes seconds to import, which who only wants the errors should not wait.
-    from torch import cuda
     machine = platform.machine()
-    if device not in ('auto', 'cpu') or (device == 'auto' and cuda.is_available()):
-        if machine == 'aarch64' and _has_tensorrt():
+    if kind != 'cpu':
+        # Here, since torch takes seconds to import: who only wants the errors should not wait.
+        from torch import cuda
+        if machine == 'aarch64' and _onnxruntime_on_cuda(number) == 'TensorrtExecutionProvider':
             return 'onnxruntime', 'TensorRT, for a Jetson'
-        return 'torch', 'the fastest on CUDA'
+        if cuda.is_available():
+            return 'torch', 'the fastest on CUDA'
+        if _onnxruntime_on_cuda(number):
+            return 'onnxruntime', 'on CUDA, for which this torch was not built'
+        if kind == 'cuda':
+            # It tells what is missing.
+            return 'torch', 'the fastest on CUDA'
     preferred = 'openvino' if machine in ('x86_64', 'AMD64') else 'onnxruntime'
     for engine in (preferred, 'openvino', 'onnxruntime'):
         if _is_installed(engine):
@@ -158,7 +180,7 @@ def create(
 
     :param name: One of :data:`ENGINES`.
     :param network: As :func:`lmii_ros.weights.load` gives it, with its ``info``.
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or ``gpu`` for an Intel GPU.
+    :param device: See :func:`parse_device`.
     :param precision: See :func:`choose_precision`.
     :param threads: CPU threads, 0 for the engine's choice.
     :raises EngineError: If there is no such device or precision on this machine, or not for this
@@ -199,8 +221,8 @@ def _is_installed(engine: str) -> bool:
     return all(importlib.util.find_spec(module) for module in PACKAGES[engine])
 
 
-def _has_tensorrt() -> bool:
+def _onnxruntime_on_cuda(number: int) -> str | None:
     if not _is_installed('onnxruntime'):
-        return False
-    from onnxruntime import get_available_providers
-    return 'TensorrtExecutionProvider' in get_available_providers()
+        return None
+    from lmii_ros.engines.providers import cuda_provider
+    return cuda_provider(number)

@@ -13,16 +13,18 @@ from torch import nn
 
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import choose_precision
+from lmii_ros.engines import parse_device
 from lmii_ros.engines.compiled import compiled
 from lmii_ros.engines.host import CompiledNetwork
 from lmii_ros.engines.host import HostEngine
+from lmii_ros.engines.providers import CPU
+from lmii_ros.engines.providers import CUDA
+from lmii_ros.engines.providers import TENSORRT
+from lmii_ros.engines.providers import cuda_provider
 from lmii_ros.networks.deployment import export_onnx
 from lmii_ros.weights import WeightInfo
 
 MODEL = 'network.onnx'
-TENSORRT = 'TensorrtExecutionProvider'
-CUDA = 'CUDAExecutionProvider'
-CPU = 'CPUExecutionProvider'
 
 
 class OnnxRuntimeEngine(HostEngine):
@@ -34,8 +36,7 @@ class OnnxRuntimeEngine(HostEngine):
 
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
-    :param device: ``auto`` for CUDA if this ONNX Runtime was built for it, ``cpu``, ``cuda`` or
-        ``cuda:N``.
+    :param device: ``auto`` for CUDA where it works, else the CPU; ``cpu``, ``cuda`` or ``cuda:N``.
     :param precision: ``auto``, ``fp32``, or ``fp16`` with TensorRT.
     :param threads: CPU threads, 0 for ONNX Runtime's choice.
     :raises EngineError: If there is no such device or precision.
@@ -47,8 +48,9 @@ class OnnxRuntimeEngine(HostEngine):
         self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,
     ) -> None:
         super().__init__(network, info)
-        self.device, self._provider = _device_and_provider(device)
-        self._device_id = int(self.device.partition(':')[2] or 0)
+        self._provider = _provider(device)
+        _, self._number = parse_device(device)
+        self.device = 'cpu' if self._provider == CPU else f'cuda:{self._number}'
         self.precision = choose_precision(precision, info, self.precisions(device))
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
@@ -58,8 +60,7 @@ class OnnxRuntimeEngine(HostEngine):
     @staticmethod
     def precisions(device: str) -> tuple[str, ...]:
         """See :func:`lmii_ros.engines.precisions`."""
-        _, provider = _device_and_provider(device)
-        return ('fp32', 'fp16') if provider == TENSORRT else ('fp32',)
+        return ('fp32', 'fp16') if _provider(device) == TENSORRT else ('fp32',)
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
@@ -71,8 +72,8 @@ class OnnxRuntimeEngine(HostEngine):
         if session.get_providers()[0] != self._provider:
             # It takes the next provider, with no more than a line in its log.
             raise EngineError(
-                f'onnxruntime cannot use {self._provider} here: its libraries (CUDA, cuDNN, '
-                'TensorRT) are missing, or of other versions than it was built for')
+                f'onnxruntime cannot run this network with {self._provider}, as its log tells; '
+                'use engine torch or device cpu')
         inputs = [np.zeros(shape, np.float32) for shape in shapes]
         output, = session.get_outputs()
         logits = np.empty(output.shape, np.float32)
@@ -94,11 +95,11 @@ class OnnxRuntimeEngine(HostEngine):
         if self._provider == CPU:
             return [CPU]
         # For convolutions CUDA would round fp32 to 10 bits.
-        cuda = (CUDA, {'device_id': self._device_id, 'use_tf32': 0})
+        cuda = (CUDA, {'device_id': self._number, 'use_tf32': 0})
         if self._provider == CUDA:
             return [cuda, CPU]
         return [(TENSORRT, {
-            'device_id': self._device_id,
+            'device_id': self._number,
             'trt_fp16_enable': self.precision == 'fp16',
             'trt_engine_cache_enable': True,
             'trt_engine_cache_path': str(folder),
@@ -106,22 +107,23 @@ class OnnxRuntimeEngine(HostEngine):
         }), cuda, CPU]
 
 
-def _device_and_provider(name: str) -> tuple[str, str]:
+def _provider(device: str) -> str:
     """
-    Return the device that a name means, and what ONNX Runtime has for it.
+    Return what ONNX Runtime has for a device of this name.
 
     :raises EngineError: If there is no such device.
     """
-    available = onnxruntime.get_available_providers()
-    has_cuda = CUDA in available
-    device = ('cuda' if has_cuda else 'cpu') if name == 'auto' else name
-    kind, _, number = device.partition(':')
-    if kind not in ('cpu', 'cuda') or (number and not number.isdecimal()):
-        raise EngineError(f'no device {name!r}; expected auto, cpu, cuda or cuda:N')
-    if kind == 'cpu':
-        return device, CPU
-    if not has_cuda:
+    kind, number = parse_device(device)
+    if kind == 'gpu':
+        raise EngineError(f'engine onnxruntime runs on the cpu or cuda, not on {device!r}')
+    found = None if kind == 'cpu' else cuda_provider(number)
+    if found or kind != 'cuda':
+        return found or CPU
+    if CUDA not in onnxruntime.get_available_providers():
         raise EngineError(
-            f'device {name!r} was asked for, but this onnxruntime runs on the cpu only; use '
+            f'device {device!r} was asked for, but this onnxruntime runs on the cpu only; use '
             'device auto or cpu, or pip install onnxruntime-gpu')
-    return device, TENSORRT if TENSORRT in available else CUDA
+    raise EngineError(
+        f'device {device!r} was asked for, but onnxruntime cannot use it: there is no such GPU, '
+        'or its libraries (CUDA, cuDNN) are missing or of other versions than it was built for; '
+        'use device auto or cpu')

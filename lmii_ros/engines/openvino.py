@@ -16,6 +16,7 @@ from torch import nn
 
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import choose_precision
+from lmii_ros.engines import parse_device
 from lmii_ros.engines.compiled import compiled
 from lmii_ros.engines.host import CompiledNetwork
 from lmii_ros.engines.host import HostEngine
@@ -127,4 +128,5 @@ class OpenVINOEngine(HostEngine):
 
 
 def _device(name: str) -> str:
-    return 'cpu' if name == 'auto' else name
+    kind, _ = parse_device(name)
+    return 'cpu' if kind == 'auto' else kind

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import choose_precision
+from lmii_ros.engines import parse_device
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.weights import WeightInfo
 
@@ -29,20 +30,17 @@ def select_device(name: str) -> torch.device:
     :param name: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for CUDA if there is a GPU, else CPU.
     :raises EngineError: If there is no such device on this machine.
     """
-    if name == 'auto':
+    kind, number = parse_device(name)
+    if kind == 'gpu':
+        raise EngineError(f'engine torch runs on the cpu or cuda, not on {name!r}')
+    if kind == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device('meta')
-    if device.type not in ('cpu', 'cuda'):
-        raise EngineError(f'no device {name!r}; expected auto, cpu, cuda or cuda:N')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+    if kind == 'cuda' and number >= torch.cuda.device_count():
         raise EngineError(
             f'device {name!r} was asked for, but torch {torch.__version__} finds '
             f'{torch.cuda.device_count()} CUDA devices; use device auto or cpu, or install a '
             'torch with CUDA and the NVIDIA driver')
-    return device
+    return torch.device(name)
 
 
 class Resize(nn.Module):
