@@ -12,6 +12,7 @@ from chromium import program
 from lmii_ros import cli
 from lmii_ros.classes import CAMVID
 from lmii_ros.classes import CITYSCAPES
+from lmii_ros.evaluation import fleet
 from lmii_ros.evaluation import result_folder
 from lmii_ros.evaluation.comparison import OVERALL
 from lmii_ros.evaluation.comparison import compare
@@ -159,6 +160,33 @@ def test_a_stamp_that_comes_twice_is_paired_twice(tmp_path):
     assert len(found.paired[0]) == 40
     np.testing.assert_allclose(
         [change.change for change in found.overall], [change.change for change in once])
+
+
+def made_fleet(folder, seeds):
+    """Return the merged results of bags that begin at the same stamp, one for each letter."""
+    for name, seed in seeds.items():
+        made_results.make(folder / name, 20, seed=seed, bag=name)
+    fleet.merge(fleet.Fleet(folder=folder, out=folder), list(seeds))
+    return folder
+
+
+def test_frames_of_several_bags_are_paired_within_their_bag(tmp_path):
+    before = made_fleet(tmp_path / 'before', {'y': 1, 'z': 2})
+    after = made_fleet(tmp_path / 'after', {'x': 0, 'y': 1, 'z': 2})
+    found = compared(before, after)
+    assert len(found.paired[0]) == 40 and found.only == (0, 20)
+    assert found.paired[0].bag == found.paired[1].bag == ('y',) * 20 + ('z',) * 20
+    assert [change.change for change in found.changes] == [0.0] * len(found.changes)
+    assert not any('truth' in note for note in found.notes[1:])
+
+
+def test_pictures_of_several_bags_are_paired_within_their_bag(tmp_path):
+    before = made_fleet(tmp_path / 'before', {'y': 1, 'z': 2})
+    after = made_fleet(tmp_path / 'after', {'x': 0, 'z': 2})
+    path = tmp_path / 'comparison.html'
+    assert run(before, after, '--out', path) == 0
+    titles = set(re.findall('<strong>(Frame[^<]*)</strong>', path.read_text()))
+    assert titles == {'Frame 5 of z at 0.33 s', 'Frame 15 of z at 1.00 s'}
 
 
 def test_runs_without_a_common_frame_are_not_compared(runs, tmp_path, capsys):

@@ -19,6 +19,7 @@ from lmii_ros import cli
 from lmii_ros.classes import CAMVID
 from lmii_ros.classes import CITYSCAPES
 from lmii_ros.classes import ClassTable
+from lmii_ros.evaluation import fleet
 from lmii_ros.evaluation import page as html_page
 from lmii_ros.evaluation import report
 from lmii_ros.evaluation import result_folder
@@ -215,6 +216,16 @@ def test_without_ground_truth_only_what_is_known_is_shown(tmp_path):
     assert 'ground truth' not in page.sections['temporal'].split('flicker')[1]
     assert [a['alt'] for tag, a in page.tags if tag == 'img'][:2] == [
         'Frame 15 at 1.00 s: camera', 'Frame 15 at 1.00 s: prediction']
+
+
+def test_pictures_of_several_bags_tell_their_bag_and_the_time_in_it(tmp_path):
+    for name, first in (('later', 1000), ('town/a', 0)):
+        made_results.make(tmp_path / name, 20, first=first)
+    fleet.merge(fleet.Fleet(folder=tmp_path, out=tmp_path), ['later', 'town/a'])
+    shown = report.write(tmp_path).read_text()
+    assert set(re.findall('<strong>(Frame[^<]*)</strong>', shown)) == {
+        f'Frame {index} of {name} at {index / 15:.2f} s'
+        for name in ('later', 'town/a') for index in (5, 15)}
 
 
 def test_nothing_but_counts_still_makes_a_report(tmp_path):

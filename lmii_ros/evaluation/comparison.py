@@ -91,7 +91,8 @@ def compare(before: Results, after: Results, block: int = 0) -> Comparison:
     """
     Compare two runs over the frames that both have.
 
-    Frames are paired by stamp, and so by what is to be seen in them: only the networks differ.
+    Frames are paired by bag and stamp, and so by what is to be seen in them: only the networks
+    differ.
     The interval of a change comes from 2000 bootstrap resamples of the pairs (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993), each of which is scored from its summed
     counts. Consecutive frames of a video are alike, so blocks of them are drawn, circularly
@@ -165,14 +166,14 @@ def _pairs(before: Frames, after: Frames) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array(rows, np.int64).reshape(-1, 2).T)
 
 
-def _keys(frames: Frames) -> list[tuple[tuple[int, int], int]]:
-    """Return the stamp of each scored frame, with how often it was there before, and its row."""
-    seen: Counter[int] = Counter()
+def _keys(frames: Frames) -> list[tuple[tuple[str, int, int], int]]:
+    """Return bag and stamp of each scored frame, how often it was there before, and its row."""
+    seen: Counter[tuple[str, int]] = Counter()
     keys = []
     for row in np.flatnonzero(frames.scored):
-        stamp = int(frames.stamp_ns[row])
-        keys.append(((stamp, seen[stamp]), int(row)))
-        seen[stamp] += 1
+        frame = frames.bag[row], int(frames.stamp_ns[row])
+        keys.append(((*frame, seen[frame]), int(row)))
+        seen[frame] += 1
     return keys
 
 
@@ -231,7 +232,9 @@ def _notes(
         f'{count:,} frames with a ground truth are in both; '
         f'{only[0]:,} only in A and {only[1]:,} only in B are left out']
     if not count:
-        notes.append('no frame of A and B has the same stamp: are these runs of the same bag?')
+        notes.append(
+            'no frame of A and B has the same stamp in the same bag: are these runs of the same '
+            'bags?')
     elif count < 30:
         notes.append(f'{count} frames are few: take the intervals as a hint')
     if (pair[0].truth_pixels != pair[1].truth_pixels).any():

@@ -104,11 +104,12 @@ def _points(before: Results, after: Results) -> list[tuple[str, str, str]]:
 
 def _pictures(before: Results, after: Results) -> list[Any]:
     """Return the frames of which both runs have pictures, those that have lost most first."""
-    others = {
-        picture['stamp_ns']: picture for picture in after.metrics.get('pictures') or []}
+    old_pictures, new_pictures = (
+        {(picture.get('bag', ''), picture['stamp_ns']): picture
+         for picture in run.metrics.get('pictures') or []} for run in (before, after))
     pairs = [
-        (picture, others[picture['stamp_ns']]) for picture in before.metrics.get('pictures') or []
-        if picture['stamp_ns'] in others]
+        (picture, new_pictures[key]) for key, picture in old_pictures.items()
+        if key in new_pictures]
 
     def change(pair: tuple[dict[str, Any], dict[str, Any]]) -> float:
         scores = [picture.get('miou') for picture in pair]
@@ -120,7 +121,7 @@ def _pictures(before: Results, after: Results) -> list[Any]:
                   ('prediction of A', before, old, 'prediction'),
                   ('prediction of B', after, new, 'prediction')]
         shown.append(page.Picture(
-            f'Frame {old["index"]}',
+            before.place(old),
             f'mIoU {page.percent(old.get("miou"))} → {page.percent(new.get("miou"))}',
             tuple((kind, page.data_uri(run.directory / picture[key]))
                   for kind, run, picture, key in images

@@ -214,21 +214,18 @@ def _pictures(found: Results) -> dict[str, list[page.Picture]]:
         [picture for picture in pictures if picture['why'] == why] for why in ('worst', 'even'))
     worst.sort(key=lambda picture: picture['miou'] or 0.0)
     return {
-        why: [_picture(found.directory, picture, found.frames) for picture in some[:PICTURES]]
+        why: [_picture(found, picture) for picture in some[:PICTURES]]
         for why, some in (('worst', worst), ('even', even))}
 
 
-def _picture(
-    directory: Path, picture: dict[str, Any], frames: result_folder.Frames,
-) -> page.Picture:
-    seconds = (picture['stamp_ns'] - int(frames.stamp_ns[0])) / 1e9 if len(frames) else 0.0
+def _picture(found: Results, picture: dict[str, Any]) -> page.Picture:
     score = picture.get('miou')
     return page.Picture(
-        f'Frame {picture["index"]} at {seconds:.2f} s',
+        found.place(picture),
         '' if score is None else f'mIoU {page.percent(score)}',
         tuple(
-            (kind, page.data_uri(directory / picture[kind])) for kind in _KINDS
-            if picture.get(kind) and (directory / picture[kind]).is_file()))
+            (kind, page.data_uri(found.directory / picture[kind])) for kind in _KINDS
+            if picture.get(kind) and (found.directory / picture[kind]).is_file()))
 
 
 def _time(started: object) -> str:

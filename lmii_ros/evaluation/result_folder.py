@@ -36,8 +36,9 @@ class ResultError(ValueError):
 @dataclass(frozen=True)
 class Frames:
     """
-    The frames of a bag, N of them, in its order.
+    The frames of a bag, or of several one after the other, N of them, in their order.
 
+    :param bag: The bag of each, N of them; empty in the results of one bag alone.
     :param stamp_ns: int64 [N], in nanoseconds.
     :param status: :data:`LABELLED` or the reason why a frame was not labelled, N of them.
     :param miou: float64 [N], NaN where there is no truth or no label.
@@ -48,6 +49,7 @@ class Frames:
     :param latency_ms: float64 [N], from capture to label, NaN where it was not measured.
     """
 
+    bag: tuple[str, ...]
     stamp_ns: np.ndarray
     status: tuple[str, ...]
     miou: np.ndarray
@@ -62,11 +64,10 @@ class Frames:
 
     def take(self, indices: np.ndarray) -> Frames:
         """Return the frames of these indices, in their order."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return Frames(**{
-            field.name: (
-                tuple(self.status[index] for index in indices) if field.name == 'status'
-                else getattr(self, field.name)[indices])
-            for field in fields(self)})
+            name: tuple(column[index] for index in indices) if isinstance(column, tuple)
+            else column[indices] for name, column in columns.items()})
 
     @property
     def labelled(self) -> np.ndarray:
@@ -110,6 +111,16 @@ class Results:
     def name(self) -> str:
         """Return the name of the bag."""
         return str(self.metrics['source'].get('bag', self.directory.name))
+
+    def place(self, picture: dict[str, Any]) -> str:
+        """Return where one of the pictures of metrics.json is: its frame, bag and time in that."""
+        bag = picture.get('bag', '')
+        first_ns = picture['stamp_ns']
+        if bag in self.frames.bag:
+            first_ns = int(self.frames.stamp_ns[self.frames.bag.index(bag)])
+        return (
+            f'Frame {picture["index"]}' + (f' of {bag}' if bag else '')
+            + f' at {(picture["stamp_ns"] - first_ns) / 1e9:.2f} s')
 
 
 def read(directory: str | Path) -> Results:
@@ -160,11 +171,12 @@ def _frames(path: Path, classes: int) -> Frames:
         'label_pixels': classes, 'drivable': 3, 'latency_ms': 1}
     # Packed line by line: all lines as Python's objects would be many times as large.
     columns = {name: array('d' if name in _MEASURED else 'q') for name in widths}
-    status = []
+    status, bag = [], []
     for number, line in enumerate(_lines(path), 1):
         values = _json(f'{path}, line {number}', line)
         try:
             status.append(sys.intern(values['status']))
+            bag.append(sys.intern(values.get('bag', '')))
             for name, width in widths.items():
                 row = values.get(name)
                 row = [row] if width == 1 else row
@@ -177,7 +189,7 @@ def _frames(path: Path, classes: int) -> Frames:
             raise ResultError(
                 f'{path}, line {number}: not a frame of this class table: '
                 f'{type(error).__name__} {error}') from error
-    return Frames(status=tuple(status), **{
+    return Frames(bag=tuple(bag), status=tuple(status), **{
         name: np.array(column).reshape((-1, widths[name]) if widths[name] > 1 else -1)
         for name, column in columns.items()})
 
