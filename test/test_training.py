@@ -560,13 +560,18 @@ def test_a_network_learns_from_the_missed_overlap(data, tmp_path):
     assert read_log(tmp_path / 'out')[-1]['val_miou'] > 0.6
 
 
-def test_what_is_trained_on_all_images_tells_the_miou_of_before(data, tmp_path):
-    def run(name, **change):
+def test_what_is_trained_on_all_images_tells_the_miou_of_before(tmp_path):
+    data = tmp_path / 'data'
+    data.mkdir()
+    write_camvid(data, 'train', 8, 1)
+    write_camvid(data, 'val', 4, 2)
+
+    def run(name, *options, **change):
         recipe = write_recipe(tmp_path / f'{name}.yaml', epochs=1, **change)
         out = tmp_path / name
         assert cli.main([
             'train', str(recipe), '--data', str(data), '--out', str(out), '--device', 'cpu',
-            '--workers', '0']) == 0
+            '--workers', '0', *options]) == 0
         return out / 'lpsnet.safetensors'
 
     first = run('first')
@@ -582,6 +587,12 @@ def test_what_is_trained_on_all_images_tells_the_miou_of_before(data, tmp_path):
     assert not weights.read_info(run('scratch', split='train+val')).miou
     named = run('named', split='train+val', miou_of=str(first))
     assert weights.read_info(named).miou == before.miou
+    shutil.copytree(data / 'val', data / 'test')
+    shutil.copytree(data / 'valannot', data / 'testannot')
+    partly = weights.read_info(run(
+        'partly', '--val', 'val+test', split='train+val', initial_weights=str(first)))
+    assert (partly.miou, partly.data) == (before.miou, info.data)
+    assert not weights.read_info(run('none', '--val', 'test+val', split='train+val')).miou
     unknown = tmp_path / 'unknown.safetensors'
     weights.save(unknown, replace(before, recipe={}), weights.load(first)[1])
     assert not weights.read_info(
@@ -645,6 +656,24 @@ def test_drives_held_out_are_measured_and_not_trained_on(data, tmp_path):
         tmp_path / 'out', device=CPU, workers=0)
     assert weights.load(path)[0].data == 'camvid train, 6 images, without two'
     assert 'val_miou' in read_log(tmp_path / 'out')[0]
+
+
+def test_the_weight_file_tells_the_miou_on_the_drives_held_out(tmp_path, capsys):
+    root = tmp_path / 'data'
+    root.mkdir()
+    write_camvid(root, 'train', 8, 1)
+    for folder in ('train', 'trainannot'):
+        for path in (root / folder).iterdir():
+            path.rename(path.with_name(f'{"one" if path.stem < "6" else "two"}_{path.name}'))
+    recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=8, held_out_drives='two')
+    out = tmp_path / 'out'
+    # No folder val: nothing but the drive can be measured on.
+    assert cli.main([
+        'train', str(recipe), '--data', str(root), '--out', str(out), '--device', 'cpu',
+        '--workers', '0']) == 0
+    told = weights.read_info(out / 'lpsnet.safetensors').miou[64]
+    assert f'mIoU on two at input height 64: {100 * told:.2f} %' in capsys.readouterr().out
+    assert abs(told - read_log(out)[-1]['val_miou']) < 0.02
 
 
 def test_training_starts_from_a_narrower_network(data, tmp_path):

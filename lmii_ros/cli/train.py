@@ -21,7 +21,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         '--out', type=Path, required=True,
         help='folder for checkpoint, log and weight file; a run found there is continued')
     train.add_argument(
-        '--val', default='val', help='split to measure on, empty for none (%(default)s)')
+        '--val', default='val',
+        help='split to measure on, unless the recipe holds out drives for that; empty for none '
+             '(%(default)s)')
     train.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     train.add_argument(
         '--workers', type=int, default=1, help='processes that prepare images (%(default)s)')
@@ -52,7 +54,13 @@ def _train(options: argparse.Namespace) -> None:
         return datasets.open_dataset(options.data, split, options.kind)
 
     training = opened(chosen.split)
-    validation = opened(options.val) if options.val else None
+    validation, measured_on, trained_on = None, options.val, []
+    if options.val and chosen.held_out_drives:
+        _, validation = datasets.hold_out(training, chosen.held_out_drives.split('+'))
+        measured_on = chosen.held_out_drives
+    elif options.val:
+        validation = opened(options.val)
+        trained_on = [name for name in options.val.split('+') if name in chosen.split.split('+')]
     writes = parallel.join().writes
     path = train(
         chosen,
@@ -67,8 +75,8 @@ def _train(options: argparse.Namespace) -> None:
     parallel.leave()
     if not writes:
         return
-    if validation and options.val in chosen.split.split('+'):
-        inherit_miou(path, chosen, options.val)
+    if trained_on:
+        inherit_miou(path, chosen, '+'.join(trained_on))
     elif validation:
         miou = dataset.miou_by_height(
             Segmenter(path, device=options.device, precision='fp32'), validation)
@@ -78,5 +86,5 @@ def _train(options: argparse.Namespace) -> None:
         for precision, lost in loss.items():
             print(f'{precision} costs {100 * lost:.2f} points of mIoU')
         for height, value in miou.items():
-            print(f'mIoU on {options.val} at input height {height}: {100 * value:.2f} %')
+            print(f'mIoU on {measured_on} at input height {height}: {100 * value:.2f} %')
     print(path)

@@ -188,7 +188,7 @@ def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
     or those that the recipe names instead, tell their own, or that of weights before them.
 
     :param path: Of the weight file that this recipe made.
-    :param split: What they were measured on.
+    :param split: What they were measured on; splits joined by ``+``.
     """
     source = recipe.miou_of or recipe.initial_weights
     if not source:
@@ -198,7 +198,7 @@ def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
     # A file that does not tell what it was trained on may have been trained on the split.
     trained_on = before.recipe.get('split', split)
     if before.network != recipe.network or (
-            split in trained_on.split('+') and told not in before.data):
+            set(split.split('+')) & set(trained_on.split('+')) and told not in before.data):
         return
     info, network = weights.load(path)
     weights.save(path, replace(
