@@ -10,14 +10,12 @@ import platform
 
 def processor() -> str:
     """Return the processor's name as the system gives it."""
-    try:
-        with open('/proc/cpuinfo') as file:
-            for line in file:
-                if line.startswith('model name'):
-                    return line.partition(':')[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _cpuinfo('model name') or platform.processor() or platform.machine()
+
+
+def computes_in_bf16() -> bool:
+    """Return whether the system says that the processor has instructions for bf16 (x86)."""
+    return not {'avx512_bf16', 'amx_bf16'}.isdisjoint(_cpuinfo('flags').split())
 
 
 def cores() -> int:
@@ -25,3 +23,14 @@ def cores() -> int:
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        with open('/proc/cpuinfo') as file:
+            for line in file:
+                if line.startswith(key):
+                    return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return ''

@@ -19,11 +19,13 @@ import torch
 from torch.nn import functional as F
 
 from lmii_ros import engines
+from lmii_ros import machine
 from lmii_ros import networks
 from lmii_ros import weights
 from lmii_ros.classes import CAMVID
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.engines import Precisions
 from lmii_ros.engines import compiled
 from lmii_ros.engines.torch import FramePath
 from lmii_ros.engines.torch import Resize
@@ -287,15 +289,49 @@ def test_an_engine_that_is_not_installed_names_its_packages(monkeypatch, name, p
 ])
 def test_auto_takes_a_lower_precision_only_where_its_loss_is_known_and_small(loss, expected):
     info = replace(INFO, precision_loss=loss)
-    assert engines.choose_precision('auto', info, ('fp32', 'bf16')) == expected
-    assert engines.choose_precision('auto', info, ('fp32',)) == 'fp32'
+    both, fp32 = ('fp32', 'bf16'), ('fp32',)
+    assert engines.choose_precision('auto', info, Precisions(both, both)) == expected
+    assert engines.choose_precision('auto', info, Precisions(fp32, fp32)) == 'fp32'
+    by_name = Precisions(both, fp32)
+    assert engines.choose_precision('auto', info, by_name) == 'fp32'
+    assert engines.choose_precision('bf16', info, by_name) == 'bf16'
 
 
 def test_auto_takes_int8_only_with_calibrated_weights():
     info = replace(INFO, precision_loss={'int8': 0.0, 'bf16': 0.0})
-    assert engines.choose_precision('auto', info, ('fp32', 'bf16', 'int8')) == 'bf16'
+    all_three = Precisions(('fp32', 'bf16', 'int8'), ('fp32', 'bf16', 'int8'))
+    assert engines.choose_precision('auto', info, all_three) == 'bf16'
     info = replace(info, activation_ranges={'x': (0.0, 1.0)})
-    assert engines.choose_precision('auto', info, ('fp32', 'bf16', 'int8')) == 'int8'
+    assert engines.choose_precision('auto', info, all_three) == 'int8'
+
+
+def test_fp16_that_is_slow_or_whose_loss_is_not_known_is_there_by_name_only(monkeypatch):
+    by_name = Precisions(('fp32', 'fp16'), ('fp32',))
+    assert engines.precisions('torch', 'cpu') == by_name
+    info = replace(INFO, precision_loss={'fp16': 0.0})
+    assert engine('torch', info=info).precision == 'fp32'
+    assert engine('torch', info=info, precision='fp16').precision == 'fp16'
+    if 'onnxruntime' in FAST:
+        from lmii_ros.engines import onnxruntime
+        assert engines.precisions('onnxruntime', 'cpu') == Precisions(('fp32',), ('fp32',))
+        monkeypatch.setattr(onnxruntime, 'cuda_provider', lambda number: onnxruntime.TENSORRT)
+        assert engines.precisions('onnxruntime', 'cuda') == by_name
+
+
+@needs_openvino
+@pytest.mark.parametrize('flags, unasked', [
+    ('avx2 avx512f avx512_bf16', True), ('avx512f amx_bf16', True),
+    ('avx2 avx512f avx512_vnni', False), ('', False)])
+def test_bf16_that_is_emulated_is_there_by_name_only(monkeypatch, flags, unasked):
+    import openvino
+    if 'BF16' not in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+        pytest.skip('OpenVINO has no bf16 on this processor')
+    monkeypatch.setattr(machine, '_cpuinfo', lambda key: flags)
+    precisions = engines.precisions('openvino', 'cpu')
+    assert 'bf16' in precisions.supported
+    assert ('bf16' in precisions.unasked) is unasked
+    info = replace(INFO, precision_loss={'bf16': 0.0})
+    assert engine(info=info).precision == ('bf16' if unasked else 'fp32')
 
 
 def test_a_precision_that_is_not_there_is_refused():

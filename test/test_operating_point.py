@@ -197,6 +197,28 @@ def test_precisions_that_the_engine_has_not_are_not_even_tried(
     assert lines and not any('bf16' in line for line in lines)
 
 
+def test_a_precision_that_is_not_faster_is_timed_only_where_it_is_asked_for(
+        rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    path = saved(tmp_path, rated_weights, precision_loss={'fp16': 0.0})
+    offered = offers([path], path)
+    calibration = Calibration(
+        lambda: np.zeros((120, 160, 3), np.uint8), offered, engine='torch', device='cpu')
+    # As fp16 is to fp32 with torch on a CPU. What is kept is not timed.
+    for one in candidates(offered, 120) + candidates(offered, 120, precision='fp16'):
+        took_s = 59e-3 * one.point.input_height / 128 * (1.7 if '16' in one.point.precision else 1)
+        calibration._caches[path].put(one.point, (took_s, took_s))
+
+    def chosen(precision):
+        return search(
+            candidates(offered, 120, precision=precision),
+            lambda one: calibration.measure(one, 0.06), 0.06).timing.candidate.point
+
+    assert chosen('auto') == OperatingPoint(path, 'fp32', 128)
+    assert chosen('fp16') == OperatingPoint(path, 'fp16', 64)
+    assert calibration.measured == 0
+
+
 def test_what_was_measured_is_looked_up_until_it_is_measured_anew(
         rated_weights, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
@@ -445,6 +467,15 @@ def test_the_fastest_point_is_the_end(tmp_path):
     assert drive.controller.lower is None
 
 
+def test_points_that_cannot_be_made_ready_are_passed_over():
+    drive = Drive(POINTS, 4, 20, 0)
+    first = drive.controller.lower
+    drive.controller.exclude(first)
+    drive.run(60, lambda now: 2.0)
+    assert drive.controller.index < 4
+    assert first not in [index for _, _, index in drive.switches]
+
+
 def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys):
     assert cli.main([
         'tune', '--weights', str(rated_weights), '--size', '160x120', '--target-fps', '5',
@@ -497,7 +528,7 @@ def test_standby_holds_what_is_wanted_and_the_last_that_were():
     made = {}
     points = [OperatingPoint(Path('file'), 'fp32', height) for height in range(6)]
     live = Network()
-    standby = standby_module.Standby(make, Logger())
+    standby = standby_module.Standby(make, Logger(), lowest_priority=True)
     standby.want([points[1], points[3], points[2]])
     wait_until(lambda: set(made) == {1, 2} and standby.working_s == 0)
     assert len(Logger.warnings) == 1 and 'cannot be made ready: does not fit' in Logger.warnings[0]

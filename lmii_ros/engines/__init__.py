@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from typing import Collection
+from typing import NamedTuple
 from typing import Protocol
 from typing import Sequence
 from typing import TYPE_CHECKING
@@ -36,6 +36,18 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
+class Precisions(NamedTuple):
+    """What an engine can compute with on a device of this machine, of :data:`PRECISIONS`."""
+
+    supported: tuple[str, ...]
+    """What may be asked for by name."""
+    unasked: tuple[str, ...]
+    """
+    Of these, what may be taken without being asked for: fp32, and what is faster than fp32 there
+    and computed as it was when the loss in the weight files was measured.
+    """
+
+
 class Engine(Protocol):
     """A network, ready to label frames on one device."""
 
@@ -47,7 +59,7 @@ class Engine(Protocol):
     """Precision of its arithmetic, one of :data:`PRECISIONS`."""
 
     @staticmethod
-    def precisions(device: str) -> tuple[str, ...]:
+    def precisions(device: str) -> Precisions:
         """See :func:`precisions`."""
 
     def segment(
@@ -141,28 +153,28 @@ def choose(name: str, device: str) -> tuple[str, str]:
     return 'torch', f'pip install {" ".join(PACKAGES[preferred])} for a faster one on a CPU'
 
 
-def choose_precision(name: str, info: WeightInfo, supported: Collection[str]) -> str:
+def choose_precision(name: str, info: WeightInfo, precisions: Precisions) -> str:
     """
     Return the precision to use.
 
     :param name: One of :data:`PRECISIONS`, or ``auto`` for the lowest whose loss of mIoU was
         measured for these weights and is at most :data:`MAX_PRECISION_LOSS`.
-    :param supported: What the engine can do on this machine.
+    :param precisions: Of the engine, on the device.
     :raises EngineError: If the precision is not known or not supported.
     """
     if name == 'auto':
         return next(
             (precision for precision in reversed(PRECISIONS)
-             if precision in supported and (precision != 'int8' or info.activation_ranges)
+             if precision in precisions.unasked and (precision != 'int8' or info.activation_ranges)
              and info.precision_loss.get(precision, 1) <= MAX_PRECISION_LOSS), 'fp32')
     if name == 'int8' and not info.activation_ranges:
         raise EngineError(
             'precision int8 needs a weight file that was calibrated for it; '
             'lmii export WEIGHTS --int8 --calibrate IMAGES makes one')
-    if name not in supported:
+    if name not in precisions.supported:
         raise EngineError(
             f'no precision {name!r} with this engine on this machine; '
-            f'there are: auto, {", ".join(sorted(supported))}')
+            f'there are: auto, {", ".join(sorted(precisions.supported))}')
     return name
 
 
@@ -189,9 +201,9 @@ def create(
     return _engine(name)(network, info, device, precision, threads)
 
 
-def precisions(name: str, device: str) -> tuple[str, ...]:
+def precisions(name: str, device: str) -> Precisions:
     """
-    Return the precisions that an engine has on a device of this machine.
+    Return what an engine can compute with on a device of this machine.
 
     :param name: One of :data:`ENGINES`.
     :param device: As of :func:`create`.

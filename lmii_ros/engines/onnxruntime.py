@@ -12,6 +12,7 @@ import onnxruntime
 from torch import nn
 
 from lmii_ros.engines import EngineError
+from lmii_ros.engines import Precisions
 from lmii_ros.engines import choose_precision
 from lmii_ros.engines import parse_device
 from lmii_ros.engines.compiled import compiled
@@ -37,7 +38,8 @@ class OnnxRuntimeEngine(HostEngine):
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
     :param device: ``auto`` for CUDA where it works, else the CPU; ``cpu``, ``cuda`` or ``cuda:N``.
-    :param precision: ``auto``, ``fp32``, or ``fp16`` with TensorRT.
+    :param precision: ``auto``, ``fp32``, or ``fp16`` with TensorRT, for which ``auto`` is
+        fp32.
     :param threads: CPU threads, 0 for ONNX Runtime's choice.
     :raises EngineError: If there is no such device or precision.
     """
@@ -58,9 +60,12 @@ class OnnxRuntimeEngine(HostEngine):
         self._options.add_session_config_entry('session.intra_op.allow_spinning', '0')
 
     @staticmethod
-    def precisions(device: str) -> tuple[str, ...]:
+    def precisions(device: str) -> Precisions:
         """See :func:`lmii_ros.engines.precisions`."""
-        return ('fp32', 'fp16') if _provider(device) == TENSORRT else ('fp32',)
+        # TensorRT computes all of a network in fp16. The loss in the weight files was measured
+        # with torch, where LMIINet keeps its attention in fp32, which overflows in fp16.
+        return Precisions(
+            ('fp32', 'fp16') if _provider(device) == TENSORRT else ('fp32',), ('fp32',))
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
@@ -94,7 +99,9 @@ class OnnxRuntimeEngine(HostEngine):
     def _providers(self, folder: Path) -> list[str | tuple[str, dict[str, object]]]:
         if self._provider == CPU:
             return [CPU]
-        # For convolutions CUDA would round fp32 to 10 bits.
+        # For convolutions CUDA would round fp32 to 10 bits (TF32). TensorRT does from Ampere on,
+        # and ONNX Runtime has no option for it: only NVIDIA_TF32_OVERRIDE=0 in the environment
+        # turns it off.
         cuda = (CUDA, {'device_id': self._number, 'use_tf32': 0})
         if self._provider == CUDA:
             return [cuda, CPU]

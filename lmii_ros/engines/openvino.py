@@ -14,7 +14,9 @@ import openvino
 import torch
 from torch import nn
 
+from lmii_ros import machine
 from lmii_ros.engines import EngineError
+from lmii_ros.engines import Precisions
 from lmii_ros.engines import choose_precision
 from lmii_ros.engines import parse_device
 from lmii_ros.engines.compiled import compiled
@@ -27,7 +29,7 @@ MODEL = 'network.xml'
 EXAMPLE_SIZE = (96, 128)
 """Height and width that a network is traced with; nothing in the trace depends on them."""
 _PRECISIONS = {'cpu': ('fp32', 'bf16', 'int8'), 'gpu': ('fp32', 'fp16', 'int8')}
-"""What a device may be able to compute with faster, and fp32."""
+"""What OpenVINO may have on a device, and fp32."""
 _HINTS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}
 """OpenVINO's names of our precisions."""
 
@@ -42,8 +44,8 @@ class OpenVINOEngine(HostEngine):
     :param network: Trained network; it is copied, not changed.
     :param info: Its metadata.
     :param device: ``auto`` or ``cpu``, or ``gpu`` for an Intel GPU.
-    :param precision: ``auto``, ``fp32``; ``bf16`` or ``fp16`` where the device computes with it;
-        ``int8`` with weights that were calibrated for it.
+    :param precision: ``auto``, ``fp32``; ``bf16`` or ``fp16`` where OpenVINO has it on the device;
+        ``int8`` with weights that were calibrated for it. On a GPU ``auto`` is fp32.
     :param threads: CPU threads, 0 for OpenVINO's choice.
     :raises EngineError: If another device is asked for, or a precision that the device has not.
     """
@@ -53,16 +55,18 @@ class OpenVINOEngine(HostEngine):
     def __init__(
         self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,
     ) -> None:
-        supported = self.precisions(device)
+        precisions = self.precisions(device)
         self.device = _device(device)
         self._plugin = self.device.upper()
         self._core = openvino.Core()
-        self.precision = choose_precision(precision, info, supported)
+        self.precision = choose_precision(precision, info, precisions)
         super().__init__(network, info)
         if self.precision == 'int8':
             quantize(self._network.network, info.activation_ranges)
-        # What int8 leaves is computed in the lowest of the others.
-        rest = self.precision if self.precision != 'int8' else supported[-2]
+        rest = self.precision
+        if rest == 'int8':
+            # For what int8 leaves: the lowest of the others that may be taken unasked.
+            rest = 'bf16' if 'bf16' in precisions.unasked else 'fp32'
         self._settings = {
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
@@ -74,7 +78,7 @@ class OpenVINOEngine(HostEngine):
             self._settings |= {'ENABLE_CPU_PINNING': False, 'INFERENCE_NUM_THREADS': threads}
 
     @staticmethod
-    def precisions(device: str) -> tuple[str, ...]:
+    def precisions(device: str) -> Precisions:
         """See :func:`lmii_ros.engines.precisions`."""
         device = _device(device)
         if device not in _PRECISIONS:
@@ -86,7 +90,14 @@ class OpenVINOEngine(HostEngine):
                 'OpenVINO finds no Intel GPU on this machine (its driver: apt install '
                 'intel-opencl-icd); use device auto or cpu')
         abilities = core.get_property(device.upper(), 'OPTIMIZATION_CAPABILITIES')
-        return tuple(name for name in _PRECISIONS[device] if name.upper() in abilities)
+        supported = tuple(name for name in _PRECISIONS[device] if name.upper() in abilities)
+        if device == 'gpu':
+            # What the others cost there is not known: the loss in the weight files was measured
+            # on CPUs, for fp16 with torch, where LMIINet keeps its attention in fp32.
+            return Precisions(supported, ('fp32',))
+        # OpenVINO has bf16 wherever there is AVX-512, and emulates it, which is slow.
+        return Precisions(supported, tuple(
+            name for name in supported if name != 'bf16' or machine.computes_in_bf16()))
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         request = self._request(shapes)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.engines import Precisions
 from lmii_ros.engines import choose_precision
 from lmii_ros.engines import parse_device
 from lmii_ros.networks.deployment import DeployedNetwork
@@ -207,8 +208,6 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self._device = select_device(device)
         self.device = str(self._device)
-        if precision == 'auto' and self._device.type == 'cpu':
-            precision = 'fp32'
         self.precision = choose_precision(precision, info, self.precisions(device))
         dtype = torch.float16 if self.precision == 'fp16' else torch.float32
         self._path = FramePath(
@@ -216,10 +215,11 @@ class TorchEngine:
         self._captured: dict[tuple, CapturedFramePath] = {}
 
     @staticmethod
-    def precisions(device: str) -> tuple[str, ...]:
+    def precisions(device: str) -> Precisions:
         """See :func:`lmii_ros.engines.precisions`."""
-        select_device(device)
-        return 'fp32', 'fp16'
+        supported = 'fp32', 'fp16'
+        return Precisions(
+            supported, ('fp32',) if select_device(device).type == 'cpu' else supported)
 
     @torch.inference_mode()
     def segment(

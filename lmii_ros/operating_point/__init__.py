@@ -45,10 +45,12 @@ class Candidate:
     An operating point, and what its weight file says of its accuracy.
 
     :param miou: Expected mIoU (0..1), see :func:`lmii_ros.operating_point.candidates.candidates`.
+    :param asked_for: Whether its precision was asked for by name.
     """
 
     point: OperatingPoint
     miou: float
+    asked_for: bool = False
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ class Calibration:
         :raises Cancelled: If told to stop.
         """
         point = candidate.point
-        if point.precision not in self._precisions:
+        if point.precision not in (
+                self._precisions.supported if candidate.asked_for else self._precisions.unasked):
             return None
         cache = self._caches[point.weights]
         times = cache.get(point)

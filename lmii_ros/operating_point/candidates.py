@@ -120,7 +120,8 @@ def candidates(
                 Candidate(
                     OperatingPoint(offer.path, name, height),
                     float(np.interp(height, measured, [offer.info.miou[at] for at in measured]))
-                    - loss)
+                    - loss,
+                    asked_for=precision != AUTO)
                 for height in heights]
     return found
 

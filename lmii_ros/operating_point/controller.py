@@ -80,6 +80,7 @@ class Controller:
         self._failures = 0
         self._last_up: float | None = None
         self._compared: tuple[float, float, float] | None = None
+        self._excluded: set[int] = set()
         self._left: dict[int, float] = {}
         self._left_at = 0.0
         self._restart(0.0)
@@ -88,8 +89,9 @@ class Controller:
     def lower(self) -> int | None:
         """Return the index of the point to step down to, None at the fastest."""
         limit_s = LOWER_SHARE * self.ladder[self.index].p90_s
-        fast_enough = [at for at in range(self.index) if self.ladder[at].p90_s <= limit_s]
-        return fast_enough[-1] if fast_enough else 0 if self.index else None
+        below = [at for at in range(self.index) if at not in self._excluded]
+        fast_enough = [at for at in below if self.ladder[at].p90_s <= limit_s]
+        return fast_enough[-1] if fast_enough else min(below, default=None)
 
     @property
     def higher(self) -> int | None:
@@ -100,7 +102,7 @@ class Controller:
         """
         since = {
             at: since for at, since in self._fits_since.items()
-            if self.index >= self._home or at <= self._home}
+            if at not in self._excluded and (self.index >= self._home or at <= self._home)}
         # As a load goes away, better points fit one after the other.
         latest = min(since.values(), default=0.0) + WINDOW_S
         return max((at for at in since if since[at] <= latest), default=None)
@@ -118,6 +120,10 @@ class Controller:
     def _means_s(self) -> list[float]:
         taken_s = [took_s for _, took_s in self._frames]
         return [(one + next_) / 2 for one, next_ in pairwise(taken_s)] or taken_s
+
+    def exclude(self, index: int) -> None:
+        """Never go to a point again."""
+        self._excluded.add(index)
 
     def labelled(self, now: float, took_s: float) -> None:
         """Take note of a frame: when it was labelled, and for how long it was worked on."""

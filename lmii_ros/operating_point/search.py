@@ -65,7 +65,8 @@ def search(
     Latency grows with the input height. So along the heights of a file and precision the
     largest that fits is found by bisection, guided by the heights already timed; and of a file
     only those candidates are timed that would gain more than :data:`MIN_GAIN` over the best so
-    far. fp32 is taken to be the slowest precision.
+    far. fp32 is taken to be the slowest precision, for others that are slower are not offered
+    (:class:`lmii_ros.engines.Precisions`).
 
     :param measure: Times a candidate, or returns None where the machine cannot run it.
     :param budget_s: Seconds.
