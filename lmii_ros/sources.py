@@ -16,8 +16,10 @@ import numpy as np
 
 from lmii_ros.bags import BagError
 from lmii_ros.bags import BagImage
-from lmii_ros.bags import image_topics
-from lmii_ros.bags import read_images
+from lmii_ros.bags import BagReader
+from lmii_ros.bags.matching import Match
+from lmii_ros.bags.matching import Stamped
+from lmii_ros.bags.matching import match
 from lmii_ros.frames import FrameError
 from lmii_ros.frames import decode
 from lmii_ros.frames import decode_compressed
@@ -56,10 +58,11 @@ def open_source(
     Return the frames of a source, in order and once; those of the synthetic scene never end.
 
     :param source: '' or 'synthetic', a folder of .jpg and .png files (in the order of their
-        names), a video file, or a bag as :func:`lmii_ros.bags.read_images` takes it.
+        names), a video file, or a bag as :class:`lmii_ros.bags.BagReader` takes it.
     :param labels: For a folder, the folder of one-channel PNG label images with the same stems,
-        one for each picture. For a bag, its topic of label images, matched by stamp; an image
-        that none matches has no labels. The synthetic scene always has labels.
+        one for each picture. For a bag, its topic of label images, matched by equal stamps
+        (:func:`lmii_ros.bags.matching.match`); an image that none matches has no labels. The
+        synthetic scene always has labels.
     :param topic: The image topic of a bag; may be empty if it has only one besides `labels`.
     :param size: (width, height) in pixels of the frames, or None for their own; images are
         resized bilinearly, labels by nearest neighbour.
@@ -150,38 +153,44 @@ def _video(path: Path) -> Iterator[SourceFrame]:
 
 def _bag(path: Path, topic: str, labels: str) -> Iterator[SourceFrame]:
     try:
-        topics = list(image_topics(path))
+        with BagReader(path) as reader:
+            if labels:
+                reader.image_topic(labels)
+            topic = reader.image_topic(topic or None, besides=[labels])
     except BagError as error:
         raise SourceError(str(error)) from error
-    for name in filter(None, (topic, labels)):
-        if name not in topics:
-            raise SourceError(
-                f'{path}: no image topic {name!r}; it has: {", ".join(topics) or "none"}')
-    images = [name for name in topics if name != labels]
-    if not topic and len(images) != 1:
-        raise SourceError(f'{path}: name one of its image topics: {", ".join(images) or "none"}')
-    return _bag_frames(path, topic or images[0], labels)
+    return _bag_frames(path, topic, labels)
 
 
 def _bag_frames(path: Path, topic: str, labels: str) -> Iterator[SourceFrame]:
-    label_images = read_images(path, labels) if labels else iter(())
-    matches = 0
-    try:
-        pending = next(label_images, None)
-        for image in read_images(path, topic):
-            while pending is not None and pending.stamp_ns < image.stamp_ns:
-                pending = next(label_images, None)
-            pixels = _decoded(path, image, decode)
-            if pending is None or pending.stamp_ns != image.stamp_ns:
+    faults = []
+
+    def images(reader: BagReader) -> Iterator[Stamped[BagImage]]:
+        try:
+            for message in reader.messages([topic, labels] if labels else [topic]):
+                image = reader.image(message)
+                yield Stamped(image.stamp_ns, image.topic == labels, image)
+        # Told after the images that still wait for their labels.
+        except BagError as error:
+            faults.append(str(error))
+
+    matched = False
+    with BagReader(path) as reader:
+        found = images(reader)
+        for pair in match(found, 0) if labels else (Match(one.message, None) for one in found):
+            if pair.image is None:
+                continue
+            pixels = _decoded(path, pair.image, decode)
+            if pair.labels is None:
                 yield SourceFrame(pixels, None)
             else:
-                matches += 1
+                matched = True
                 yield _paired(
-                    pixels, _decoded(path, pending, decode_labels),
-                    f'{path}: {labels} at {image.stamp_ns} ns')
-    except BagError as error:
-        raise SourceError(str(error)) from error
-    if labels and not matches:
+                    pixels, _decoded(path, pair.labels, decode_labels),
+                    f'{path}: {labels} at {pair.image.stamp_ns} ns')
+    if faults:
+        raise SourceError(faults[0])
+    if labels and not matched:
         raise SourceError(f'{path}: no image of {labels} has the stamp of one of {topic}')
 
 

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from lmii_ros.evaluation.matching import match
-from lmii_ros.evaluation.matching import Stamped
+from lmii_ros.bags.matching import match
+from lmii_ros.bags.matching import Stamped
 import pytest
 
 

@@ -150,6 +150,19 @@ def test_a_bag(bag, inside):
     assert frames[0].labels.shape == (24, 32)
 
 
+@pytest.mark.parametrize('stamps', [[1, 2, 3, 4, 5, 1, 2, 3, 4, 5], [1, 3, 2, 4, 5]])
+def test_labels_are_found_where_stamps_jump_back(tmp_path, stamps):
+    with ImageBagWriter(tmp_path / 'bag') as writer:
+        for time, stamp in enumerate(stamps):
+            writer.write_image(
+                '/camera', 10**9 * stamp, 'c', flat(stamp * 20), 'bgr8', 10**9 * time)
+            writer.write_image(
+                '/labels', 10**9 * stamp, 'c', label_image(stamp), 'mono8', 10**9 * time + 1)
+    frames = list(open_source(str(tmp_path / 'bag'), topic='/camera', labels='/labels'))
+    assert values(frames) == [20 * stamp for stamp in stamps]
+    assert [None if frame.labels is None else frame.labels[0, 0] for frame in frames] == stamps
+
+
 def test_the_only_topic_besides_the_labels_needs_no_name(tmp_path):
     with ImageBagWriter(tmp_path / 'bag') as writer:
         writer.write_image('/camera', 7, 'c', flat(90), 'rgb8')
@@ -171,6 +184,10 @@ def test_bags_that_cannot_be_used(bag):
     data = (bag / 'bag.mcap').read_bytes()
     (bag / 'bag.mcap').write_bytes(data[:-9])
     assert 'after 5 messages of /camera: ' in refusal(bag, topic='/camera')
+    frames = open_source(str(bag), topic='/camera', labels='/labels')
+    assert values(islice(frames, 5)) == [0, 50, 100, 150, 200]
+    with pytest.raises(SourceError, match='after 8 messages of /camera and /labels: '):
+        next(frames)
     (bag / 'metadata.yaml').unlink()
     assert 'metadata.yaml' in refusal(bag, topic='/camera')
 

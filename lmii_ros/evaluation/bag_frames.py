@@ -14,11 +14,11 @@ from lmii_ros import frames
 from lmii_ros.bags import BagError
 from lmii_ros.bags import BagImage
 from lmii_ros.bags import BagReader
+from lmii_ros.bags.matching import Match
+from lmii_ros.bags.matching import Stamped
+from lmii_ros.bags.matching import match
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.classes import ClassTable
-from lmii_ros.evaluation.matching import Match
-from lmii_ros.evaluation.matching import Stamped
-from lmii_ros.evaluation.matching import match
 from lmii_ros.frames import FrameError
 
 DAMAGED = 'damaged_message'
@@ -57,7 +57,7 @@ class BagFrames:
     :param reader: Open; it is used in the thread that reads the frames.
     :param image_topic: Topic of the images.
     :param labels_topic: Topic of the ground truth, or None.
-    :param tolerance_ns: See :func:`lmii_ros.evaluation.matching.match`.
+    :param tolerance_ns: See :func:`lmii_ros.bags.matching.match`.
     :param classes: What the labels mean.
     """
 
