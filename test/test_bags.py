@@ -208,6 +208,39 @@ def test_frames_of_whole_chunks_survive_a_cut_and_a_tail_of_zeros(tmp_path):
             assert (frames.decode(image.message) == frame(index)).all()
 
 
+@pytest.mark.parametrize('mode', [CompressionMode.NONE, CompressionMode.STORAGE])
+def test_frames_before_a_chunk_of_zeros_survive_a_power_failure(tmp_path, mode):
+    folder = tmp_path / 'bag'
+    store = get_typestore(Stores.ROS2_JAZZY)
+    writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection('/camera', IMAGE, typestore=store)
+        for index in range(20):
+            writer.write(connection, 10**9 * (200 + index), store.serialize_cdr(
+                image_message(store, index), IMAGE))
+    file = folder / 'bag.mcap'
+    data = file.read_bytes()
+    lost = len(data) * 2 // 3
+    # The file has its length, and not all of what was written into it.
+    file.write_bytes(data[:lost] + bytes(len(data) - lost))
+    images, text = until_error(file)
+    assert 10 <= len(images) < 14 and 'cut short' in text
+    check(images)
+
+
+def test_times_that_jump_back_do_not_end_a_bag_that_is_cut(tmp_path):
+    times = [100, 101, 90, 91, 92, 200, 50, 201, 202, 203]
+    with ImageBagWriter(tmp_path / 'bag') as writer:
+        for index, time in enumerate(times):
+            writer.write_image('/camera', index, '', frame(index), 'bgr8', 10**9 * time)
+    file = tmp_path / 'bag' / 'bag.mcap'
+    file.write_bytes(file.read_bytes()[:-9])
+    images, text = until_error(file)
+    assert [image.time_ns // 10**9 for image in images] == times
+    assert 'after 10 messages' in text
+
+
 def test_a_damaged_chunk_ends_the_bag_there(tmp_path):
     file = long_bag(tmp_path / 'bag')
     data = bytearray(file.read_bytes())

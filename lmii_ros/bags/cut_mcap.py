@@ -5,11 +5,16 @@
 from __future__ import annotations
 
 import io
+import struct
+from binascii import crc32
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
 
+from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
+
 _MCAP_MAGIC = b'\x89MCAP0\r\n'
+_CHUNK = 0x06
 _MCAP_FOOTER = b'\x02' + (20).to_bytes(8, 'little') + bytes(20) + _MCAP_MAGIC
 
 
@@ -44,7 +49,11 @@ class CutMcap:
 
 
 class _WholeRecords(io.RawIOBase):
-    """The whole records of an mcap file and an empty footer: what rosbags reads by scanning."""
+    """
+    The whole records of an mcap file and an empty footer: what rosbags reads by scanning.
+
+    They end before the first chunk that is damaged, since rosbags refuses a file with one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open('rb')
@@ -57,6 +66,8 @@ class _WholeRecords(io.RawIOBase):
             end = self._length + 9 + int.from_bytes(head[1:], 'little')
             # Zeros follow after a power failure, to a scan millions of empty records.
             if len(head) < 9 or end > size or head[0] == 0:
+                break
+            if head[0] == _CHUNK and not _is_whole(self._file.read(end - self._length - 9)):
                 break
             self._length = end
 
@@ -87,3 +98,20 @@ class _WholeRecords(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _is_whole(chunk: bytes) -> bool:
+    """Return whether the content of a chunk is as it was written, of which not all may tell."""
+    try:
+        size, checksum, length = struct.unpack_from('<QII', chunk, 16)
+        compression = chunk[32:32 + length].decode()
+        compressed_size, = struct.unpack_from('<Q', chunk, 32 + length)
+        compressed = chunk[40 + length:40 + length + compressed_size]
+        records = DECOMPRESSORS[compression](compressed, size)
+    # Decompressing damaged bytes can raise anything.
+    except Exception:
+        return False
+    at = 0
+    while at + 9 <= len(records) and records[at] != 0:
+        at += 9 + int.from_bytes(records[at + 1:at + 9], 'little')
+    return at == len(records) == size and (not checksum or crc32(records) == checksum)

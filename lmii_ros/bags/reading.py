@@ -151,7 +151,10 @@ class BagReader:
                 connection for connection in reader.connections
                 if topics is None or connection.topic in topics]
             if connections:
-                streams.append(reader.messages(connections))
+                # Of what it scans rosbags refuses times that jump back.
+                streams.append(
+                    reader.storage.messages_scan(connections)
+                    if isinstance(reader.path, CutMcap) else reader.messages(connections))
         messages = heapq.merge(*streams, key=lambda message: message[1])
         count = 0
         while True:
