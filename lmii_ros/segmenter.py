@@ -83,12 +83,14 @@ class Segmenter:
 
     def prepare(self, frame_size: tuple[int, int]) -> None:
         """
-        Do what the first frame of a size would else wait for, which may take seconds.
+        Do what the first frames of a size would else wait for, which may take seconds.
 
         :param frame_size: Height and width of the frames.
         :raises OutOfMemory: If the device's memory does not suffice.
         """
-        self.segment([np.zeros((*frame_size, 3), np.uint8)])
+        # Without confidence and with it, for engines may compile each.
+        for confidence in (False, True):
+            self.segment([np.zeros((*frame_size, 3), np.uint8)], confidence=confidence)
 
     def segment(
         self,

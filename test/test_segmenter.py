@@ -177,6 +177,40 @@ def test_input_height_may_change_between_frames(weight_file):
     assert (low != high).any()
 
 
+COMPILED = """
+import sys
+
+from lmii_ros.engines import inputs
+from lmii_ros.engines import upsampling
+from lmii_ros.segmenter import Segmenter
+import numpy as np
+
+
+def compiled():
+    functions = [*vars(inputs).values(), *vars(upsampling).values()]
+    return [len(one.signatures) for one in functions if hasattr(one, 'signatures')]
+
+
+segmenter = Segmenter(sys.argv[1], engine=sys.argv[2], device='cpu')
+segmenter.prepare((48, 64))
+before = compiled()
+for confidence in (False, True):
+    segmenter.segment([np.zeros((48, 64, 3), np.uint8)], confidence=confidence)
+assert any(before)
+assert compiled() == before, 'a frame has waited for a loop to be compiled'
+"""
+
+
+@pytest.mark.parametrize('engine', ['openvino', 'onnxruntime'])
+def test_no_frame_waits_for_what_can_be_prepared(weight_file, engine):
+    for package in engines.PACKAGES[engine]:
+        pytest.importorskip(package)
+    result = subprocess.run(
+        [sys.executable, '-c', COMPILED, str(weight_file), engine], capture_output=True,
+        text=True, timeout=100)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
 def test_the_segmenter_knows_its_weights(segmenter, weight_file):
     assert segmenter.weight_file == weight_file
     assert segmenter.info.classes == CAMVID

@@ -131,7 +131,6 @@ class CapturedFramePath:
     :param path: On the device.
     :param shape: Of the frames: [N, H, W, 3].
     :param input_size: Height and width at which the network sees them.
-    :param confidence: Whether to compute the confidence too.
     :param device: The CUDA device.
     """
 
@@ -140,7 +139,6 @@ class CapturedFramePath:
         path: FramePath,
         shape: tuple[int, ...],
         input_size: tuple[int, int],
-        confidence: bool,
         device: torch.device,
     ) -> None:
         # Only between pinned memory and the device do copies not pass through another buffer.
@@ -152,7 +150,7 @@ class CapturedFramePath:
         self._resize = None
         if shape[1:3] != input_size:
             self._resize = Resize(shape[1:3], input_size).to(device)
-        arguments = self._frames, self._resize, shape[1:3], confidence
+        arguments = self._frames, self._resize, shape[1:3], True
         self._stream.wait_stream(torch.cuda.current_stream(device))
         # TF32 would round fp32 to 10 bits.
         with torch.cuda.device(device), torch.backends.cudnn.flags(
@@ -238,20 +236,20 @@ class TorchEngine:
             results = self._path(
                 torch.from_numpy(images), None, frames[0].shape[:2], confidence)
         else:
-            run = self._capture((len(frames), *frames[0].shape), input_size, confidence)
-            results = run(frames)
+            # With the confidence, which costs next to nothing there, so that one graph does.
+            results = self._capture((len(frames), *frames[0].shape), input_size)(frames)
         finite, labels, *certainty = results
         if not finite:
             raise NonFiniteOutput('the network gave values that are not finite')
         return labels.numpy(), certainty[0].numpy() if confidence else None
 
     def _capture(
-        self, shape: tuple[int, ...], input_size: tuple[int, int], confidence: bool,
+        self, shape: tuple[int, ...], input_size: tuple[int, int],
     ) -> CapturedFramePath:
-        key = shape, input_size, confidence
+        key = shape, input_size
         if key not in self._captured:
             if len(self._captured) == MAX_CAPTURED:
                 del self._captured[next(iter(self._captured))]
             self._captured[key] = CapturedFramePath(
-                self._path, shape, input_size, confidence, self._device)
+                self._path, shape, input_size, self._device)
         return self._captured[key]
