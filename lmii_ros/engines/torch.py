@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Sequence
 
 import cv2
@@ -22,6 +23,11 @@ from lmii_ros.weights import WeightInfo
 
 MAX_CAPTURED = 4
 """Frame and input sizes whose graph is kept; the oldest makes room."""
+_CUDA = Lock()
+"""
+Held by who uses CUDA. While a graph is captured, no other may be, and no thread of the process may
+launch or allocate anything; and the flags that it is captured with are the process's.
+"""
 
 
 def select_device(name: str) -> torch.device:
@@ -208,8 +214,9 @@ class TorchEngine:
         self.device = str(self._device)
         self.precision = choose_precision(precision, info, self.precisions(device))
         dtype = torch.float16 if self.precision == 'fp16' else torch.float32
-        self._path = FramePath(
-            DeployedNetwork(network, info.mean, info.std), dtype).to(self._device)
+        path = FramePath(DeployedNetwork(network, info.mean, info.std), dtype)
+        with _CUDA:
+            self._path = path.to(self._device)
         self._captured: dict[tuple, CapturedFramePath] = {}
 
     @staticmethod
@@ -237,7 +244,8 @@ class TorchEngine:
                 torch.from_numpy(images), None, frames[0].shape[:2], confidence)
         else:
             # With the confidence, which costs next to nothing there, so that one graph does.
-            results = self._capture((len(frames), *frames[0].shape), input_size)(frames)
+            with _CUDA:
+                results = self._capture((len(frames), *frames[0].shape), input_size)(frames)
         finite, labels, *certainty = results
         if not finite:
             raise NonFiniteOutput('the network gave values that are not finite')
