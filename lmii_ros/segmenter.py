@@ -48,6 +48,7 @@ class Segmenter:
     :raises ValueError: If the input height is negative.
     :raises WeightError: If the weight file does not load.
     :raises EngineError: If the engine or device is not there.
+    :raises OutOfMemory: If the device's memory does not suffice for the network.
     """
 
     def __init__(
@@ -65,8 +66,15 @@ class Segmenter:
         self.weight_file = weights.find(weight_file)
         self.info, network = weights.load(self.weight_file)
         name, self.why_engine = engines.choose(engine, device)
-        self.engine = engines.create(
-            name, network, self.info, device=device, precision=precision, threads=threads)
+        try:
+            self.engine = engines.create(
+                name, network, self.info, device=device, precision=precision, threads=threads)
+        except Exception as error:
+            if not engines.is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f'out of memory on device {device} for the network of {self.weight_file}'
+            ) from error
         self.input_height = input_height
         self._below = np.empty(0, bool)
 

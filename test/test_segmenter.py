@@ -306,3 +306,50 @@ def test_out_of_memory_is_told_and_survived(weight_file, height):
     assert result.returncode == 0, result.stderr[-2000:]
     assert f'out of memory on cpu at input size {height}x' in result.stdout
     assert result.stdout.endswith('goes on\n')
+
+
+NETWORK_OUT_OF_MEMORY = """
+import resource
+
+from lmii_ros import weights
+from lmii_ros.engines import OutOfMemory
+from lmii_ros.segmenter import Segmenter
+
+Segmenter('lpsnet_s_camvid', engine='torch', device='cpu')
+info, network = weights.load(weights.find('lpsnet_s_camvid'))
+network.extra = network.classifier.__class__(4096, 4096, 3)
+weights.load = lambda path: (info, network)
+with open('/proc/self/statm') as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2 ** 20, resource.RLIM_INFINITY))
+try:
+    Segmenter('lpsnet_s_camvid', engine='torch', device='cpu')
+except OutOfMemory as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='limits memory the Linux way')
+def test_a_network_that_does_not_fit_into_memory_is_told():
+    result = subprocess.run(
+        [sys.executable, '-c', NETWORK_OUT_OF_MEMORY], capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.startswith('out of memory on device cpu for the network of ')
+
+
+@pytest.mark.parametrize('message', [
+    'CUDA out of memory. Tried to allocate 20.00 MiB',
+    'CUDA error: out of memory',
+    '[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bfc_arena.cc:376 Failed to allocate memory for '
+    'requested buffer of size 1073741824',
+    'CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`',
+    'cuDNN error: CUDNN_STATUS_ALLOC_FAILED',
+    'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "CUDACachingAllocator.cpp":1131',
+    '[GPU] Exceeded max size of memory object allocation: requested 4831838208 bytes',
+    '[GPU] clEnqueueNDRangeKernel, error code: -5 CL_OUT_OF_RESOURCES',
+    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes",
+    'std::bad_alloc',
+    '(-4:Insufficient memory) Failed to allocate 64 bytes in function OutOfMemoryError'])
+def test_libraries_say_that_memory_ran_out_in_many_ways(message):
+    assert engines.is_out_of_memory(RuntimeError(message))
+    assert not engines.is_out_of_memory(RuntimeError(f'shape mismatch, {message[:3]}'))

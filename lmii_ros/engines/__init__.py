@@ -30,10 +30,25 @@ class OutOfMemory(RuntimeError):
     """The device has too little memory for the network at this input size."""
 
 
+_OUT_OF_MEMORY = (
+    'out of memory',
+    'insufficient memory',
+    'failed to allocate memory',
+    'exceeded max size of memory object allocation',
+    'bad_alloc',
+    'defaultcpuallocator',
+    'cublas_status_alloc_failed',
+    'cudnn_status_alloc_failed',
+    # On a Jetson torch's allocator asks NVML, which is not there, for what is free.
+    'nvml_success == r',
+    'cl_out_of_resources',
+)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error of a library means that memory ran out, each in its own words."""
-    words = ('CUDA out of memory', 'DefaultCPUAllocator', 'bad_alloc', 'Insufficient memory')
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _OUT_OF_MEMORY)
 
 
 class Precisions(NamedTuple):
