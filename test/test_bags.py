@@ -252,6 +252,26 @@ def test_a_damaged_chunk_ends_the_bag_there(tmp_path):
     assert 0 < len(images) < 20 and 'damaged after' in text
 
 
+def test_a_damaged_file_of_a_split_bag_leaves_the_others_and_all_faults_are_told(tmp_path):
+    folder = tmp_path / 'split'
+    folder.mkdir()
+    files = []
+    for part in range(4):
+        with ImageBagWriter(tmp_path / f'part_{part}') as writer:
+            for index in range(5 * part, 5 * part + 5):
+                writer.write_image('/camera', 10**9 * index, '', frame(index), 'bgr8')
+        files.append(folder / f'part_{part}.mcap')
+        shutil.copy(tmp_path / f'part_{part}' / files[-1].name, files[-1])
+    data = files[1].read_bytes()
+    # At its start, in the compressed content of its first chunk.
+    files[1].write_bytes(data[:200] + b'\xff' * 1000 + data[1200:])
+    files[3].write_bytes(files[3].read_bytes()[:-9])
+    images, text = until_error(folder)
+    assert [image.time_ns // 10**9 for image in images] == [*range(5), *range(10, 20)]
+    for told in ('metadata.yaml', 'part_1.mcap is damaged', 'part_3.mcap is cut short'):
+        assert told in text
+
+
 @pytest.mark.parametrize('name', ['bag.mcap', 'bag.db3', 'bag.bag', 'bag.txt'])
 @pytest.mark.parametrize('content', [b'', b'\x89MCAP0\r\n', b'SQLite format 3\0', bytes(300)])
 def test_what_is_no_bag_is_refused_in_one_line(tmp_path, name, content):

@@ -142,35 +142,43 @@ class BagReader:
         """
         Yield the messages of these topics, or of all, in the order in which they were recorded.
 
-        :raises BagError: Where the bag is damaged, or ends too early, after all before that.
+        :raises BagError: If the bag is damaged, or ends too early, after all messages that each of
+            its files has up to there; the line tells of all that are.
         """
         name = 'all topics' if topics is None else ' and '.join(topics)
-        streams = []
-        for reader in self._readers:
-            connections = [
-                connection for connection in reader.connections
-                if topics is None or connection.topic in topics]
-            if connections:
-                # Of what it scans rosbags refuses times that jump back.
-                streams.append(
-                    reader.storage.messages_scan(connections)
-                    if isinstance(reader.path, CutMcap) else reader.messages(connections))
-        messages = heapq.merge(*streams, key=lambda message: message[1])
+        faults: list[str] = []
         count = 0
-        while True:
-            try:
-                message = next(messages)
-            except StopIteration:
-                break
-            # Parsing damaged bytes can raise anything from struct.error to zstd's own.
-            except Exception as error:
-                raise BagError(
-                    f'{self.path}: damaged after {count} messages of {name}: {_line(error)}'
-                ) from error
-            yield BagMessage(*message)
+        for message in heapq.merge(
+                *(self._of_file(reader, topics, faults) for reader in self._readers),
+                key=lambda message: message.time_ns):
+            yield message
             count += 1
         if self.fault:
-            raise BagError(f'{self.path}: after {count} messages of {name}: {self.fault}')
+            faults.insert(0, self.fault)
+        if faults:
+            raise BagError(f'{self.path}: after {count} messages of {name}: {"; ".join(faults)}')
+
+    def _of_file(
+        self, reader: Ros1Reader | Ros2Reader, topics: Collection[str] | None, faults: list[str],
+    ) -> Iterator[BagMessage]:
+        connections = [
+            connection for connection in reader.connections
+            if topics is None or connection.topic in topics]
+        # To rosbags none are all.
+        if not connections:
+            return
+        count = 0
+        try:
+            # Of what it scans rosbags refuses times that jump back.
+            for message in (
+                    reader.storage.messages_scan(connections)
+                    if isinstance(reader.path, CutMcap) else reader.messages(connections)):
+                yield BagMessage(*message)
+                count += 1
+        # Parsing damaged bytes can raise anything from struct.error to zstd's own.
+        except Exception as error:
+            file = Path(str(reader.path)).name
+            faults.append(f'{file} is damaged after {count} of them: {_line(error)}')
 
     def image(self, message: BagMessage) -> BagImage:
         """
@@ -196,25 +204,28 @@ class BagReader:
         path = self.path
         if not path.exists():
             raise BagError(f'{path}: no such bag')
-        if path.is_dir() and not (path / 'metadata.yaml').exists():
-            fault = 'no metadata.yaml, so not a finished rosbag2; `ros2 bag reindex` makes one'
-        else:
-            try:
-                return [self._opened(path)], ''
-            except Exception as error:
-                fault = _line(error)
-        files = [path] if path.is_file() else sorted(
-            file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+        files, faults = [path], []
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+            if (path / 'metadata.yaml').exists():
+                try:
+                    return [self._opened(path)], ''
+                except Exception as error:
+                    faults.append(_line(error))
+            else:
+                faults.append(
+                    'no metadata.yaml, so not a finished rosbag2; `ros2 bag reindex` makes one')
         readers = []
         for file in files:
             try:
                 if is_cut(file):
-                    fault = f'{file.name} is cut short: {fault}'
                     readers.append(self._opened(CutMcap(file)))
+                    faults.append(f'{file.name} is cut short')
                 else:
                     readers.append(self._opened(file))
             except Exception as error:
-                fault = f'{file.name}: {_line(error)}'
+                faults.append(f'{file.name}: {_line(error)}')
+        fault = '; '.join(faults)
         if not readers:
             hint = ''.join(_RESCUE.get(suffix, '') for suffix in {file.suffix for file in files})
             raise BagError(f'{path}: cannot be read as a bag: {fault}{hint}')
