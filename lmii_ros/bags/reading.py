@@ -83,7 +83,7 @@ class BagReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.is_ros1 = self.path.suffix == '.bag'
+        self.is_ros1 = self.path.suffix == '.bag' and not self.path.is_dir()
         # The definitions in a bag are not needed for images, which have been the same in all
         # distributions, and may be missing or wrong for other topics.
         self._typestore = get_typestore(Stores.ROS1_NOETIC if self.is_ros1 else Stores.ROS2_JAZZY)
