@@ -172,14 +172,16 @@ class Operation:
         try:
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
+            return segmentation
         except OutOfMemory as error:
             finish()
             self._make_do(error, frame.shape[:2])
-            try:
-                segmentation, = self.segmenter.segment(
-                    [frame], confidence=confidence, min_confidence=settings.min_confidence)
-            except OutOfMemory as error:
-                raise NodeFailed(f'{error}; use a smaller network or input_height') from error
+        # Only here, since the error holds the memory that the failed attempt had got.
+        try:
+            segmentation, = self.segmenter.segment(
+                [frame], confidence=confidence, min_confidence=settings.min_confidence)
+        except OutOfMemory as error:
+            raise NodeFailed(f'{error}; use a smaller network or input_height') from error
         return segmentation
 
     def labelled(self, took_s: float) -> None:
