@@ -19,6 +19,8 @@ from lmii_ros.classes import CAMVID
 from lmii_ros.classes import CITYSCAPES
 from lmii_ros.classes import ClassTable
 from lmii_ros.classes import UNKNOWN
+from lmii_ros.frames import FrameError
+from lmii_ros.frames import decode_compressed
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 CLASS_FILE = 'classes.yaml'
@@ -90,9 +92,14 @@ class Dataset:
         """
         Return an image as uint8 [H, W, 3] in blue, green, red order.
 
-        :raises DatasetError: If the file cannot be read.
+        :raises DatasetError: If the file cannot be read, or is cut short.
         """
-        return _read(self.images[index], cv2.IMREAD_COLOR)
+        path = self.images[index]
+        try:
+            # cv2.imread fills what a JPEG lacks with grey.
+            return decode_compressed(path.read_bytes())
+        except (OSError, FrameError) as error:
+            raise DatasetError(f'{path}: not a readable image: {error}') from error
 
     def truth(self, index: int) -> np.ndarray:
         """
@@ -101,7 +108,9 @@ class Dataset:
         :raises DatasetError: If the file cannot be read or has a label that is no class.
         """
         path = self.labels[index]
-        labels = _read(path, cv2.IMREAD_UNCHANGED)
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if labels is None:
+            raise DatasetError(f'{path}: not a readable image')
         colored = isinstance(next(iter(self.encoding)), tuple)
         channels = 3 if colored else 1
         if labels.dtype != np.uint8 or labels.size != labels.shape[0] * labels.shape[1] * channels:
@@ -328,7 +337,10 @@ def _dataset(
 def _images(folder: Path, pattern: str = '*') -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f'no folder {folder}')
-    found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(
+        path for path in folder.glob(pattern)
+        # macOS leaves a file ._a.png beside a.png.
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.'))
     if not found:
         raise DatasetError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
     return found
@@ -344,10 +356,3 @@ def _sorted_encoding(encoding: Mapping) -> tuple[np.ndarray, np.ndarray]:
         ((key[0] << 16 | key[1] << 8 | key[2]) if isinstance(key, tuple) else key, value)
         for key, value in encoding.items())
     return np.array([key for key, _ in found]), np.array([value for _, value in found], np.uint8)
-
-
-def _read(path: Path, flags: int) -> np.ndarray:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise DatasetError(f'{path}: not a readable image')
-    return image

@@ -76,6 +76,7 @@ def test_jpeg_images_have_png_labels(root):
 def test_other_files_are_not_images(root):
     (root / 'train' / 'notes.txt').write_text('x')
     (root / 'train' / '.DS_Store').write_bytes(b'x')
+    (root / 'train' / '._a.png').write_bytes(b'x')
     assert len(camvid(root, 'train')) == 2
 
 
@@ -123,6 +124,15 @@ def test_unreadable_files_are_named(root, content):
         dataset.image(0)
     with pytest.raises(DatasetError, match=r'trainannot.b\.png: not a readable image'):
         dataset.truth(1)
+
+
+@pytest.mark.parametrize('lost', [100, 1000])
+def test_a_picture_that_is_cut_short_is_named(root, lost):
+    rng = np.random.default_rng(0)
+    noise = cv2.imencode('.jpg', rng.integers(0, 256, (64, 64, 3), np.uint8))[1].tobytes()
+    (root / 'val' / 'c.jpg').write_bytes(noise[:-lost])
+    with pytest.raises(DatasetError, match=r'val.c\.jpg: not a readable image: .* cut short'):
+        camvid(root, 'val').image(0)
 
 
 @pytest.mark.parametrize('split', ['test', 'train+test'])
@@ -277,14 +287,14 @@ def write_cityscapes(root, split, city, frame, kind, labels):
 
 
 def test_cityscapes_with_train_ids(tmp_path):
-    labels = np.array([[*range(19), 255]], np.uint8)
+    labels = np.array([*range(19), 255], np.uint8).reshape(4, 5)
     for city, frame in (('bochum', 2), ('aachen', 1), ('aachen', 0)):
         write_cityscapes(tmp_path, 'train', city, frame, 'labelTrainIds', labels)
     dataset = open_dataset(tmp_path, 'train')
     assert dataset.classes == CITYSCAPES
     assert [dataset.image(index)[0, 0, 0] for index in range(3)] == [0, 1, 2]
-    assert dataset.truth(2).tolist() == [[*range(19), UNKNOWN]]
-    put(dataset.labels[1], np.full((1, 20), 19, np.uint8))
+    assert dataset.truth(2).ravel().tolist() == [*range(19), UNKNOWN]
+    put(dataset.labels[1], np.full((4, 5), 19, np.uint8))
     with pytest.raises(DatasetError, match=r'aachen_000001.*TrainIds\.png: label 19 .* 19 cl'):
         dataset.truth(1)
     dataset.labels[1].unlink()
