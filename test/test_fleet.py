@@ -157,6 +157,19 @@ def test_what_is_done_is_not_done_again(bags, expected, tiny_weights, tmp_path):
     same(out, expected)
 
 
+def test_a_bag_that_links_lead_to_counts_once(bags, tiny_weights, tmp_path):
+    folder = tmp_path / 'bags'
+    shutil.copytree(bags / 'town', folder / 'town')
+    for link, target in (
+            ('latest', 'town/c'), ('latest.mcap', 'town/c/c.mcap'), ('loop', '.'),
+            ('self', 'self'), ('city', 'town'), ('another', bags / 'b'),
+            ('away.mcap', bags / 'single.mcap')):
+        (folder / link).symlink_to(target)
+    found = fleet.tasks(fleet.Fleet(
+        folder=folder, out=tmp_path / 'out', weight_file=str(tiny_weights)))
+    assert [task.name for task in found] == ['another', 'away.mcap', 'town/a', 'town/c']
+
+
 def test_a_bag_that_fails_is_reported_and_leaves_the_others(
         bags, expected, tiny_weights, tmp_path, capsys):
     folder = tmp_path / 'bags'

@@ -218,14 +218,21 @@ def tasks(fleet: Fleet) -> Iterator[Task]:
 
 
 def _bags(folder: Path, out: Path) -> Iterator[Path]:
-    if folder == out:
-        return
-    if (folder / 'metadata.yaml').exists():
-        yield folder
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _bags(path, out)
+    seen = {str(out)}
+    # Links last, so that a bag goes by its own name; not twice, nor round and round.
+    todo, links = [folder], []
+    while todo or links:
+        path = todo.pop() if todo else links.pop()
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        if (path / 'metadata.yaml').exists():
+            seen.update(map(os.path.realpath, path.iterdir()))
+            yield path
+        elif path.is_dir():
+            for child in sorted(path.iterdir(), reverse=True):
+                (links if child.is_symlink() else todo).append(child)
         elif path.suffix in STORAGE_SUFFIXES:
             yield path
 
