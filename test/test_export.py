@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from lmii_ros import cli
+from lmii_ros import datasets
 from lmii_ros import weights
+from lmii_ros.evaluation.dataset import precision_loss
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.segmenter import Segmenter
 from lmii_ros.simulation import PinholeCamera
@@ -96,6 +98,18 @@ def test_int8_without_labels_is_not_taken_unasked(tmp_path, dataset, capsys):
     info, _ = weights.load(path)
     assert 'int8' not in info.precision_loss
     assert Segmenter(path, device='cpu').engine.precision != 'int8'
+
+
+@needs_openvino
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+def test_beside_a_gpu_too_the_loss_is_measured_of_what_cpus_compute_with(dataset, capsys):
+    from lmii_ros.engines import precisions
+    loss = precision_loss(
+        weights.find(SHIPPED), 'cuda', 1.0, datasets.open_dataset(dataset, 'val'))
+    assert set(loss) == {'bf16', 'int8'} & set(precisions('openvino', 'cpu').supported)
+    assert all(0 <= lost < 0.1 for lost in loss.values())
+    assert "what fp16 costs was not measured: device 'cuda' was asked for, but torch" in (
+        capsys.readouterr().out)
 
 
 def test_onnx_takes_bytes_and_gives_logits(tmp_path, scene):
