@@ -9,6 +9,7 @@ import sys
 
 from lmii_ros.benchmark import network
 import pytest
+import torch
 
 pytest.importorskip('openvino')
 pytest.importorskip('rclpy')
@@ -52,9 +53,16 @@ def test_multiply_accumulates_and_names_of_networks():
     found = network.run(network.NetworkBenchmark(
         subjects=('lpsnet_s',), sizes=((512, 256), (1024, 512)), contenders=(('torch', 'fp32'),),
         rounds=1))
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     # Those of the published network.
     assert [entry['gmac'] for entry in found['networks']] == [
         pytest.approx(0.651, rel=0.01), pytest.approx(2.605, rel=0.01)]
+
+
+def test_eager_torch_leaves_the_network_to_the_engines_as_it_was():
+    info, net = network._load('lpsnet_s')
+    network._Eager(net, info, torch.device('meta'))
+    assert {parameter.device.type for parameter in net.parameters()} == {'cpu'}
 
 
 def test_a_pipeline_gives_the_naive_labels(results, tiny_weights):

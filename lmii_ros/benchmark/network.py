@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,6 +74,9 @@ def run(benchmark: NetworkBenchmark) -> dict[str, Any]:
     """
     torch.set_num_threads(benchmark.threads)
     cv2.setNumThreads(benchmark.threads)
+    # On CUDA eager torch and the peak are to round fp32 as the engines do, which have no TF32.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     return {
         'batch': benchmark.batch,
         'threads': benchmark.threads,
@@ -194,10 +198,10 @@ def _agreement(engine: Engine, scene: np.ndarray, expected: np.ndarray) -> float
 
 
 class _Eager:
-    """The network as torch runs it: float32 images in, logits out."""
+    """A copy of the network as torch runs it: float32 images in, logits out."""
 
     def __init__(self, network: nn.Module, info: WeightInfo, device: torch.device) -> None:
-        self._network = network.eval().to(device)
+        self._network = copy.deepcopy(network).eval().to(device)
         self._mean, self._std = (
             torch.tensor(values, device=device).reshape(1, 3, 1, 1)
             for values in (info.mean, info.std))
