@@ -226,6 +226,39 @@ def test_labels_of_another_size_than_the_image_are_refused(data, tmp_path):
               device=CPU, workers=0)
 
 
+def test_validation_images_that_cannot_be_used_are_refused_before_the_first_epoch(data, tmp_path):
+    write_camvid(tmp_path, 'val', 2, 1)
+    label = tmp_path / 'valannot' / '1.png'
+    cv2.imwrite(str(label), cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[::2, ::2])
+    with pytest.raises(ValueError, match=r'valannot.1\.png'):
+        train(read_recipe(tmp_path), camvid(data, 'train'), camvid(tmp_path, 'val'),
+              tmp_path / 'out', device=CPU, workers=0)
+    assert not (tmp_path / 'out' / 'checkpoint.pt').exists()
+
+
+def test_an_epoch_is_kept_whose_measuring_fails(data, tmp_path, monkeypatch):
+    arguments = read_recipe(tmp_path, epochs=7), camvid(data, 'train'), camvid(data, 'val')
+    whole = train(*arguments, tmp_path / 'whole', device=CPU, workers=0)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    out = tmp_path / 'out'
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, '_validate', killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments, out, device=CPU, workers=0)
+    assert torch.load(out / 'checkpoint.pt', weights_only=True)['epoch'] == 5
+    path = train(*arguments, out, device=CPU, workers=0)
+    assert_same_weights(path, whole)
+    # All but the seconds, which differ.
+    logs = [
+        [record | {'seconds': 0} for record in read_log(folder)]
+        for folder in (out, tmp_path / 'whole')]
+    assert logs[0] == logs[1]
+    assert [record['epoch'] for record in logs[0] if 'val_miou' in record] == [5, 7]
+
+
 def test_all_void_pixels_do_not_spoil_the_weights(data, tmp_path):
     (tmp_path / 'void').mkdir()
     (tmp_path / 'voidannot').mkdir()
@@ -709,7 +742,8 @@ def test_the_log_is_whole_after_a_kill_at_any_moment(tmp_path):
     progress = Progress(tmp_path, 4, 2, 1)
     for loss in (1.0, 2.0):
         progress.step(loss)
-    progress.epoch(2, 0.25)
+    progress.epoch(2)
+    progress.measured(0.25)
     progress.close()
     log = read_log(tmp_path)
     assert [record['epoch'] for record in log] == [1, 2]

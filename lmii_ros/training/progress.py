@@ -49,26 +49,40 @@ class Progress:
         self._bar.set_postfix(loss=f'{np.mean(self._losses[-50:]):.3f}', **self._shown)
         self._bar.update()
 
-    def epoch(self, epoch: int, val_miou: float | None) -> None:
+    def epoch(self, epoch: int) -> None:
         """
         Write an epoch to the log.
 
         :param epoch: Number of epochs that are done.
-        :param val_miou: Where it was measured, in 0..1.
         """
-        record: dict[str, Any] = {
+        record = {
             'epoch': epoch, 'loss': round(float(np.mean(self._losses)), 4),
             'seconds': round(time.monotonic() - self._started, 1)}
-        if val_miou is not None:
-            record['val_miou'] = self._shown['val_miou'] = round(val_miou, 4)
         self._records.append(record)
         self._bar.write(json.dumps(record))
         self._bar.set_description(f'epoch {min(epoch + 1, self._epochs)}/{self._epochs}')
-        _write(self._out / LOG, ''.join(json.dumps(line) + '\n' for line in self._records))
-        if val_miou is not None or epoch == self._epochs:
+        self._write_log()
+        if epoch == self._epochs:
             _draw(self._out / CURVE, self._records)
         self._losses = []
         self._started = time.monotonic()
+
+    def lacks_miou(self, epoch: int) -> bool:
+        """Return whether this is the newest epoch of the log, and not measured yet."""
+        newest = self._records[-1] if self._records else {}
+        return newest.get('epoch') == epoch and 'val_miou' not in newest
+
+    def measured(self, val_miou: float) -> None:
+        """Write the mIoU (0..1) of the newest epoch to the log."""
+        record = self._records[-1]
+        record['val_miou'] = self._shown['val_miou'] = round(val_miou, 4)
+        self._bar.write(json.dumps({key: record[key] for key in ('epoch', 'val_miou')}))
+        self._write_log()
+        _draw(self._out / CURVE, self._records)
+        self._started = time.monotonic()
+
+    def _write_log(self) -> None:
+        _write(self._out / LOG, ''.join(json.dumps(line) + '\n' for line in self._records))
 
     def close(self) -> None:
         """Finish the bar."""

@@ -99,6 +99,9 @@ def train(
     normalize = Normalization(recipe.mean, recipe.std).to(device)
     teacher = _teacher(recipe, training, device)
     frequencies = images.frequencies(training)
+    if validation:
+        # What of it cannot be used is better said now than after some epochs.
+        images.frequencies(validation)
     cross_entropy = CrossEntropy(
         torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device)
     synthetic = images.synthetic_frames(recipe)
@@ -106,7 +109,13 @@ def train(
     steps = _steps(recipe, len(training))
     epochs = min(recipe.epochs, stop_after or recipe.epochs)
     progress = Progress(out, epochs, steps, first_epoch) if processes.writes else None
-    for epoch in range(first_epoch, epochs):
+    for epoch in range(first_epoch, epochs + 1):
+        # After the checkpoint, and so also of an epoch whose measuring was interrupted.
+        if validation and progress and progress.lacks_miou(epoch) and (
+                epoch == epochs or epoch % validate_every == 0):
+            progress.measured(_validate(average.module, recipe, validation, device))
+        if epoch == epochs:
+            break
         batches = _batches(recipe, len(training), epoch)
         loader = DataLoader(
             images.TrainingImages(training, synthetic, frequencies, recipe, epoch),
@@ -146,12 +155,8 @@ def train(
             if progress:
                 progress.step(loss)
         if progress:
-            last = epoch + 1 == epochs
-            miou = None
-            if validation and (last or (epoch + 1) % validate_every == 0):
-                miou = _validate(average.module, recipe, validation, device)
             # The log first: a resumed run drops what it says of epochs that are done again.
-            progress.epoch(epoch + 1, miou)
+            progress.epoch(epoch + 1)
             _save_checkpoint(out / CHECKPOINT, recipe, epoch + 1, network, average, optimizer)
     path = out / f'{recipe.network}{weights.SUFFIX}'
     if progress:
