@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 import re
 import signal
 import time
@@ -203,7 +204,17 @@ def test_signals_when_idle(start_node, tiny_weights, number):
     node = start_node(
         'segmentation_node', weights=tiny_weights, threads=1, drivable_classes=[])
     node.wait_for_output(r'engine \w+ on cpu')
+    # Of this process's own are those that it shares with the client, if there is one.
+    segments = shared_memory(node.popen.pid) - shared_memory('self')
+    assert segments or not Path('/dev/shm').is_dir()
     check_end(node, number)
+    assert not [path for path in segments if Path(path).exists()]
+
+
+def shared_memory(process):
+    """Return the files of Fast DDS that a process has mapped."""
+    maps = Path(f'/proc/{process}/maps').read_text()
+    return set(re.findall(r'/dev/shm/fastrtps_\w+', maps))
 
 
 def check_end(node, number):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -79,6 +80,8 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     """
     _keep_freed_memory()
     code = _run(make_node, arguments)
+    # Nodes are parts of reference cycles; Fast DDS gives back its shared memory only with them.
+    gc.collect()
     if threading.active_count() > 1:
         # It is in a library's call, in the midst of which Python would end with an abort.
         sys.stderr.flush()
