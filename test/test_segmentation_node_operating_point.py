@@ -13,7 +13,7 @@ from lmii_ros.segmenter import Segmenter
 import numpy as np
 import pytest
 
-pytest.importorskip('rclpy')
+operation = pytest.importorskip('lmii_ros.nodes.operation')
 
 from ros_client import NODE  # noqa: E402
 from ros_client import image  # noqa: E402
@@ -52,13 +52,13 @@ class Camera:
             client.spin(0.2)
         client.until(lambda: nanoseconds(self.received['labels'][-1]) == Camera.stamp, TIMEOUT_S)
 
-    def _send(self):
+    def _send(self, scene=SCENE):
         Camera.stamp += 1
-        self._publisher.publish(image(SCENE.reshape(HEIGHT, -1), 'bgr8', Camera.stamp))
+        self._publisher.publish(image(scene.reshape(len(scene), -1), 'bgr8', Camera.stamp))
 
-    def see(self):
+    def see(self, scene=SCENE):
         """Send a frame and return its labels."""
-        self._send()
+        self._send(scene)
         self.client.until(lambda: all(
             messages and nanoseconds(messages[-1]) == Camera.stamp
             for messages in self.received.values()), TIMEOUT_S)
@@ -102,6 +102,21 @@ def test_it_takes_the_best_that_fits_and_says_so(node, camera, expected):
     assert facts['target rate (Hz)'] == '2'
     assert facts['expected mIoU (%)'] == '50.0'
     assert 'misses the target' not in facts
+
+
+def test_single_frames_of_another_size_are_labelled_without_a_search(node, camera, expected):
+    shorter = SCENE[:-4]
+    for _ in range(2):
+        for _ in range(operation.MAX_STRAY):
+            assert camera.see(shorter).shape == shorter.shape[:2]
+        assert heights_of(camera.see(), expected) == {256}
+    assert '320x236' not in node.output
+    for _ in range(operation.MAX_STRAY + 1):
+        camera.see(shorter)
+    node.wait_for_output('2 frames/s of 320x236: rated in fp32')
+    for _ in range(operation.MAX_STRAY + 1):
+        camera.see()
+    assert node.output.count('2 frames/s of 320x240: rated in fp32') == 2
 
 
 def test_it_steps_down_without_losing_a_frame_or_mixing_two_sizes(node, camera, expected):

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 DECISION_PERIOD_S = 0.1
 MAX_BLIND_S = 3.0
 """So long frames are not judged while a network is made ready beside them, which slows them."""
+MAX_STRAY = 10
+"""So many frames of another size in succession are labelled at the point that was chosen: a search
+for what may be a camera's glitch would stop all labels for seconds."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Operation:
         self.segmenter.prepare(self.segmenter.info.input_size)
         self._prepared: set[tuple[int, int]] = set()
         self._demand: _Demand | None = None
+        self._stray = 0
         self._standby: Standby | None = None
         self._controller: Controller | None = None
         self._choice: Choice | None = None
@@ -142,6 +147,13 @@ class Operation:
             if not choice.fits:
                 facts['misses the target'] = choice.miss()
         return facts
+
+    def warning(self) -> str:
+        """Return what diagnostics warn of, empty for nothing."""
+        if self._calibrating:
+            return 'calibrating, nothing is labelled'
+        choice = self._choice
+        return '' if choice is None or choice.fits else f'misses the target: {choice.miss()}'
 
     def segment(
         self,
@@ -217,8 +229,18 @@ class Operation:
             frame_size, settings.target_fps, settings.headroom, settings.offered_weights,
             settings.input_height)
         anew = self._calibrate_anew.is_set()
-        if demand == self._demand and not anew:
-            return
+        if not anew:
+            if demand == self._demand:
+                self._stray = 0
+                return
+            if self._stray < MAX_STRAY and self._choice and self._demand and (
+                    self._demand == replace(demand, frame_size=self._demand.frame_size)):
+                self._stray += 1
+                return
+        self._calibrate_anew.clear()
+        # Should it be cancelled, or fail, nothing has been settled.
+        self._demand = None
+        self._stray = 0
         finish()
         self._settings = settings
         self._stop_control()
@@ -227,7 +249,6 @@ class Operation:
         else:
             self._fix(demand)
         self._demand = demand
-        self._calibrate_anew.clear()
 
     def _fix(self, demand: _Demand) -> None:
         """Label at the point that the parameters name."""
@@ -266,7 +287,9 @@ class Operation:
         segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
         self._choice = choice
         self._standby = Standby(
-            lambda point: self._make(point, demand.frame_size), self._logger)
+            lambda point: self._make(point, demand.frame_size), self._logger,
+            # The threads of ONNX Runtime are those of the network for good.
+            lowest_priority=segmenter.engine.name != 'onnxruntime')
         self._lost_seen = self._lost
         self.segmenter = segmenter
         self._controller = Controller(
@@ -330,6 +353,9 @@ class Operation:
 
     def _make_ready(self) -> None:
         controller = self._controller
+        for index, timing in enumerate(controller.ladder):
+            if timing.candidate.point in self._standby.failed:
+                controller.exclude(index)
         self._standby.want([
             controller.ladder[index].candidate.point
             for index in (controller.lower, controller.higher) if index is not None])

@@ -26,18 +26,26 @@ class Standby:
     """
     Holds the networks that may be needed next, and the last few that were.
 
-    :param make: Makes a network ready; called in a thread of its own of the lowest
-        priority, one at a time.
+    :param make: Makes a network ready; called in a thread of its own, one at a time.
     :param logger: The node's.
+    :param lowest_priority: Whether that thread, and all that it starts, is of the lowest priority.
     """
 
-    def __init__(self, make: Callable[[OperatingPoint], Segmenter], logger: Any) -> None:
+    def __init__(
+        self,
+        make: Callable[[OperatingPoint], Segmenter],
+        logger: Any,
+        *,
+        lowest_priority: bool,
+    ) -> None:
         self._make = make
         self._logger = logger
+        self._lowest_priority = lowest_priority
+        self.failed: set[OperatingPoint] = set()
+        """Points that could not be made ready, and are not tried again."""
         self._lock = threading.Lock()
         self._wanted: list[OperatingPoint] = []
         self._ready: dict[OperatingPoint, Segmenter] = {}
-        self._failed: set[OperatingPoint] = set()
         self._thread: threading.Thread | None = None
         self._working_since: float | None = None
 
@@ -83,12 +91,13 @@ class Standby:
     def _missing(self) -> OperatingPoint | None:
         return next((
             point for point in self._wanted
-            if point not in self._ready and point not in self._failed), None)
+            if point not in self._ready and point not in self.failed), None)
 
     def _work(self) -> None:
-        # On Linux that is this thread's alone. At the same priority as the live network, with
-        # which it shares the cores, it delays single frames by 0.2 s.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        if self._lowest_priority:
+            # On Linux that is this thread's alone. At the same priority as the live network, with
+            # which it shares the cores, it delays single frames by 0.2 s.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
         while True:
             with self._lock:
                 point = self._missing()
@@ -101,8 +110,7 @@ class Standby:
             except Exception as error:
                 # The live one goes on; this one will not be switched to.
                 self._logger.warning(f'{point} cannot be made ready: {error}')
-                with self._lock:
-                    self._failed.add(point)
+                self.failed.add(point)
                 continue
             finally:
                 self._working_since = None
