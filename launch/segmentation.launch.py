@@ -116,7 +116,6 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             parameters=[arguments['params_file'], given],
             remappings=[
                 ('image', image),
-                ('image/compressed', f'{image}/compressed'),
                 ('camera_info', arguments['camera_info']),
             ],
             ros_arguments=['--log-level', arguments['log_level']],

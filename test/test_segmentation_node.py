@@ -308,14 +308,16 @@ def test_newest_frame_wins(start_node, tiny_weights, client):
 
 def test_compressed_transport_with_the_shipped_weights(start_node, client):
     node = start_node(
-        'segmentation_node', '-r', '__ns:=/compressed', image_transport='compressed',
-        **{'qos_overrides./compressed/image/compressed.subscription.reliability': 'reliable'})
+        'segmentation_node', '-r', '__ns:=/front', '-r', 'image:=image_raw',
+        image_transport='compressed', **{
+            'qos_overrides./front/image_raw/compressed.subscription.reliability': 'reliable'})
     node.wait_for_output(r'engine \w+ on cpu')
     frame = scene(2, 180, 240)
     segmenter = Segmenter('lpsnet_s_camvid')
-    labels = client.listen(Image, f'/compressed{NODE}/labels')
-    publisher = client.publisher(CompressedImage, '/compressed/image/compressed')
-    client.until(lambda: client.node.count_publishers(f'/compressed{NODE}/labels'))
+    labels = client.listen(Image, f'/front{NODE}/labels')
+    # The name that image_transport gives what belongs to image_raw.
+    publisher = client.publisher(CompressedImage, '/front/image_raw/compressed')
+    client.until(lambda: client.node.count_publishers(f'/front{NODE}/labels'))
     for extension in ('png', 'jpeg'):
         message = compressed(cv2.imencode(f'.{extension}', frame)[1].tobytes(), extension, STAMP)
         del labels[:]

@@ -102,6 +102,13 @@ def test_round_trips_through_the_states(node, client):
     assert stamps == sorted(set(stamps))
 
 
+def test_frames_are_missed_only_from_activation_on(configured):
+    configured.spin(2.5)
+    assert configured.change_state('activate')
+    assert configured.status().message == 'labelling'
+    assert configured.change_state('deactivate')
+
+
 def test_an_impossible_transition_is_refused_and_the_node_lives_on(node, active):
     answer = active.ask_for('activate')
     active.spin(0.5)
@@ -136,8 +143,8 @@ def test_what_the_network_was_loaded_with_is_fixed_until_cleanup(
     assert client.change_state('configure')
 
 
-def test_every_parameter_is_described(node, client):
-    described = client.parameters()
+def test_every_parameter_is_described(node, configured):
+    described = configured.parameters()
     own = {
         name: descriptor for name, descriptor in described.items()
         if not name.startswith(('qos_overrides.', 'use_sim_time', 'start_type_description'))}
@@ -157,6 +164,8 @@ def test_every_parameter_is_described(node, client):
         'target_fps': (0, 1000), 'headroom': (0.1, 1), 'min_confidence': (0, 1),
         'opacity': (0, 1), 'stale_after': (0.1, 3600)}
     assert own['autostart'].read_only
+    for topic in ('/diagnostics.publisher', f'{NODE}/labels.publisher'):
+        assert f'qos_overrides.{topic}.durability' in described
 
 
 def test_parameters_take_effect_on_the_next_frame(node, active, tiny_weights):

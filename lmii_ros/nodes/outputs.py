@@ -14,7 +14,6 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
@@ -24,6 +23,7 @@ from lmii_ros import rendering
 from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import drivable_area
 from lmii_ros.nodes.image_message import image_message
+from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class Outputs:
         self._node = node
         self._classes = classes
         self._palette = classes.palette()
-        overriding = QoSOverridingOptions.with_default_policies()
         self._publishers = {
             name: node.create_lifecycle_publisher(
-                message_type, f'~/{name}', QoSProfile(depth=1), qos_overriding_options=overriding)
+                message_type, f'~/{name}', QoSProfile(depth=1),
+                qos_overriding_options=QOS_OVERRIDES)
             for name, message_type in {**TOPICS, 'camera_info': CameraInfo}.items()}
         if LabelInfo is None:
             node.get_logger().info(
@@ -71,7 +71,8 @@ class Outputs:
             self._publishers['label_info'] = node.create_lifecycle_publisher(
                 LabelInfo, '~/label_info', QoSProfile(
                     depth=1, reliability=ReliabilityPolicy.RELIABLE,
-                    durability=DurabilityPolicy.TRANSIENT_LOCAL))
+                    durability=DurabilityPolicy.TRANSIENT_LOCAL),
+                qos_overriding_options=QOS_OVERRIDES)
 
     def close(self) -> None:
         """Remove the publishers."""

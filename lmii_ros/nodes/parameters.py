@@ -14,9 +14,15 @@ from rcl_interfaces.msg import IntegerRange
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSPolicyKind
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from lmii_ros.classes import ClassTable
 
+QOS_OVERRIDES = QoSOverridingOptions((
+    QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY))
+"""What each topic lets a user choose, by parameters ``qos_overrides.TOPIC...``."""
 MIN_INPUT_HEIGHT = 64
 TRANSPORTS = ('raw', 'compressed')
 

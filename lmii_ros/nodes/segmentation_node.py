@@ -29,7 +29,6 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
@@ -47,6 +46,7 @@ from lmii_ros.nodes.newest_frame import NewestFrame
 from lmii_ros.nodes.operation import Operation
 from lmii_ros.nodes.outputs import Outputs
 from lmii_ros.nodes.parameters import Settings
+from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.statistics import FrameStatistics
@@ -93,7 +93,11 @@ class SegmentationNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._input_subscriptions: list = []
         self._why_not = ''
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        try:
+            self._diagnostics = self.create_publisher(
+                DiagnosticArray, '/diagnostics', 1, qos_overriding_options=QOS_OVERRIDES)
+        except ValueError as error:
+            raise NodeFailed(f'cannot publish /diagnostics: {error}') from error
         # Under simulated time a paused clock must not silence the diagnostics.
         self.create_timer(
             DIAGNOSTICS_PERIOD_S, self._publish_diagnostics,
@@ -140,6 +144,7 @@ class SegmentationNode(LifecycleNode):
             self._stop_receiving()
             return self._refuse('activate', error)
         super().on_activate(state)
+        self._statistics.activated()
         self._operation.resume()
         worker = threading.Thread(
             target=self._work, args=(newest,), name='segmentation', daemon=True)
@@ -187,20 +192,25 @@ class SegmentationNode(LifecycleNode):
         self._operation = None
 
     def _subscribe(self) -> None:
-        overriding = QoSOverridingOptions.with_default_policies()
         # Sensor data (REP 2003), with its depth: what comes while the process does not get the
         # processor is counted as superseded, by the slot, and not lost unseen.
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        message_type, topic = {
-            'raw': (Image, 'image'),
-            'compressed': (CompressedImage, 'image/compressed'),
-        }[self._settings.image_transport]
+        message_type, topic = Image, 'image'
+        if self._settings.image_transport == 'compressed':
+            message_type, topic = CompressedImage, self._compressed_topic()
         self._input_subscriptions.append(self.create_subscription(
             message_type, topic, partial(self._on_image, message_type.__name__), sensor_data,
-            qos_overriding_options=overriding, raw=True))
+            qos_overriding_options=QOS_OVERRIDES, raw=True))
         self._input_subscriptions.append(self.create_subscription(
             CameraInfo, 'camera_info', self._on_camera_info, sensor_data,
-            qos_overriding_options=overriding))
+            qos_overriding_options=QOS_OVERRIDES))
+
+    def _compressed_topic(self) -> str:
+        """Return the name below that of image, as image_transport has it, or its remapping."""
+        topic = 'image/compressed'
+        if self.resolve_topic_name(topic) != self.resolve_topic_name(topic, only_expand=True):
+            return topic
+        return self.resolve_topic_name('image') + '/compressed'
 
     def _stop_receiving(self, timeout_s: float | None = None) -> None:
         for subscription in self._input_subscriptions:
@@ -240,6 +250,8 @@ class SegmentationNode(LifecycleNode):
                 self._operation.check(settings)
         except (ValueError, OSError) as error:
             return SetParametersResult(successful=False, reason=str(error))
+        if self._worker is not None and settings.min_confidence != self._settings.min_confidence:
+            self._outputs.publish_label_info(settings.min_confidence)
         self._settings = settings
         return SetParametersResult(successful=True)
 
@@ -324,12 +336,15 @@ class SegmentationNode(LifecycleNode):
             f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
 
     def _publish_diagnostics(self) -> None:
-        facts = {} if self._operation is None else self._operation.facts()
+        facts, warning = {}, ''
+        if self._operation is not None:
+            facts, warning = self._operation.facts(), self._operation.warning()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [self._statistics.report(
             f'{self.get_fully_qualified_name()}: segmentation', facts,
-            active=self._worker is not None, stale_after=self._settings.stale_after)]
+            active=self._worker is not None, stale_after=self._settings.stale_after,
+            warning=warning)]
         self._diagnostics.publish(message)
 
 

@@ -44,6 +44,11 @@ class FrameStatistics:
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._steps: deque[Mapping[str, float]] = deque(maxlen=WINDOW)
 
+    def activated(self) -> None:
+        """Expect frames from now on."""
+        with self._lock:
+            self._last_received = time.monotonic()
+
     def received(self, stamp_ns: int | None = None) -> None:
         """
         Count a frame that came in; latencies start anew where stamps jump back.
@@ -77,7 +82,13 @@ class FrameStatistics:
                 self._latencies.append(latency_s)
 
     def report(
-        self, name: str, facts: Mapping[str, object], *, active: bool, stale_after: float,
+        self,
+        name: str,
+        facts: Mapping[str, object],
+        *,
+        active: bool,
+        stale_after: float,
+        warning: str = '',
     ) -> DiagnosticStatus:
         """
         Return the status since the last report.
@@ -86,6 +97,7 @@ class FrameStatistics:
         :param facts: Further values to show, such as the operating point.
         :param active: Whether frames are expected at all.
         :param stale_after: Seconds without a frame after which the status is STALE.
+        :param warning: What else is not as it should be, empty for nothing.
         """
         with self._lock:
             now = time.monotonic()
@@ -117,6 +129,8 @@ class FrameStatistics:
             level = DiagnosticStatus.WARN
             message = DROPPED + ', '.join(
                 f'{key} {count}' for key, count in sorted(faults.items()))
+        elif warning:
+            level, message = DiagnosticStatus.WARN, warning
         return DiagnosticStatus(
             level=level, name=name, message=message, hardware_id=str(facts.get('device', '')),
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
