@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -226,6 +228,39 @@ def test_nodes_that_start_at_once_share_a_compiled_network(cache):
         for _ in range(3)]
     assert [process.communicate(timeout=120)[0] for process in processes] == ['done\n'] * 3
     assert len(list(cache.iterdir())) == 1
+
+
+@needs_openvino
+def test_without_a_folder_that_can_be_written_all_is_made_anew_at_each_start(tmp_path):
+    package = Path(engines.__file__).parents[1]
+    shutil.copytree(
+        package, tmp_path / 'source' / package.name, ignore=shutil.ignore_patterns('__pycache__'))
+    # None can be made here, even by a user who may write everywhere.
+    (tmp_path / 'source' / package.name / 'engines' / '__pycache__').touch()
+    (tmp_path / 'home').touch()
+    (tmp_path / 'temporary').mkdir()
+    program = (
+        'import numpy as np\n'
+        'from lmii_ros import engines, networks\n'
+        'from lmii_ros.classes import CAMVID\n'
+        'from lmii_ros.weights import WeightInfo\n'
+        f'network = networks.build("lpsnet", len(CAMVID), **{SMALL!r}).eval()\n'
+        'info = WeightInfo(network="lpsnet", classes=CAMVID, mean=(0.5,) * 3, std=(0.2,) * 3,\n'
+        '                  input_size=(64, 96))\n'
+        'engine = engines.create("openvino", network, info, device="cpu")\n'
+        'engine.segment([np.zeros((64, 96, 3), np.uint8)], (64, 96), confidence=False)\n'
+        'print(engines.__file__)\n')
+    environment = {
+        name: value for name, value in os.environ.items()
+        if name not in ('NUMBA_CACHE_DIR', 'XDG_CACHE_HOME')}
+    process = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, timeout=300,
+        cwd=tmp_path / 'source', env=environment | {
+            'HOME': str(tmp_path / 'home'), 'TMPDIR': str(tmp_path / 'temporary'),
+            'PYTHONPATH': f'{tmp_path / "source"}:{environment.get("PYTHONPATH", "")}'})
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.startswith(str(tmp_path))
+    assert not list((tmp_path / 'temporary').iterdir())
 
 
 @needs_openvino

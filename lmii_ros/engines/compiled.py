@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Callable
 from torch import nn
 
 from lmii_ros import networks
+from lmii_ros.cache_folder import cache_folder
+from lmii_ros.cache_folder import make_room
 
 MAX_KEPT = 32
 """Compiled networks on disk, some 10 MB each; the one unused for longest makes room."""
@@ -23,19 +24,18 @@ def compiled(network: nn.Module, what: str, build: Callable[[Path], None]) -> Pa
     """
     Return the folder of a compiled network, which is built if it is not there.
 
-    Folders lie under ``$XDG_CACHE_HOME/lmii_ros`` (``~/.cache/lmii_ros``) and may be deleted
-    while no node starts. Processes that build the same one at once do not disturb each other.
+    Folders lie in :func:`lmii_ros.cache_folder.cache_folder`. Processes that build the same one at
+    once do not disturb each other.
 
     :param network: The network; other weights or other network code make another folder.
     :param what: All else that decides the result: engine, its version, input size.
     :param build: Writes the result into an empty folder.
     """
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lmii_ros'
+    cache = cache_folder('lmii_ros')
     folder = cache / f'{what}-{_digest(network)}'
     if folder.is_dir():
         folder.touch()
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=cache))
     try:
         build(temporary)
@@ -46,17 +46,8 @@ def compiled(network: nn.Module, what: str, build: Callable[[Path], None]) -> Pa
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in sorted(cache.iterdir(), key=_last_use)[:-MAX_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    make_room(cache, MAX_KEPT)
     return folder
-
-
-def _last_use(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except FileNotFoundError:
-        # Another process has just removed it.
-        return 0.0
 
 
 def _digest(network: nn.Module) -> str:

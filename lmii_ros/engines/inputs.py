@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Sequence
 
 import cv2
-import numba
 import numpy as np
 
+from lmii_ros.engines.kernel import kernel
 from lmii_ros.engines.upsampling import Axis
 
 _ONE = np.float32(1)
@@ -75,7 +75,7 @@ def _per_channel(axis: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.repeat(axis.weight, 3))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _read(
         image, row_before, row_after, row_weight, before, after, weight, scale, shift, path):
     line = np.empty(image.shape[1], np.float32)

@@ -14,10 +14,10 @@ instructions: float32 throughout, selections instead of branches.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.engines.kernel import kernel
 
 _INFINITY = np.uint32(0x7f800000)
 """Bits of a float32 that is infinite; larger ones, but for the sign, are not a number."""
@@ -105,7 +105,7 @@ class Upsampler:
         return labels, certainty if confidence else None
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _label_logits(logits, bits, best):
     """Write the largest class at each logit, and return the bits of the largest magnitude."""
     classes, height, width = logits.shape
@@ -124,7 +124,7 @@ def _label_logits(logits, bits, best):
     return magnitude
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _label(logits, best, first_row, row_weight, first_column, column_weight, labels):
     classes, height, width = logits.shape
     left = np.empty(classes, np.float32)
@@ -155,7 +155,7 @@ def _label(logits, best, first_row, row_weight, first_column, column_weight, lab
                 _label_row(left, right, column_weight, start, stop, candidates, labels[y])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _label_row(left, right, column_weight, start, stop, candidates, labels):
     """Label the pixels of one row between two columns of logits."""
     bar = np.float32(-np.inf)
@@ -177,7 +177,7 @@ def _label_row(left, right, column_weight, start, stop, candidates, labels):
                 labels[x] = index
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _label_with_certainty(
         logits, first_row, row_weight, column_before, column_after, column_weight,
         labels, certainty):
@@ -194,7 +194,7 @@ def _label_with_certainty(
             _label_row_with_certainty(above, below, row_weight[y], labels[y], certainty[y])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _widen(logits, before, after, weight, row):
     """Resize one row of logits to that of the pixels."""
     for index in range(len(logits)):
@@ -204,7 +204,7 @@ def _widen(logits, before, after, weight, row):
                 + weight[x] * logits[index, after[x]])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _label_row_with_certainty(above, below, weight, labels, certainty):
     classes, pixels = above.shape
     values = np.empty((classes, pixels), np.float32)

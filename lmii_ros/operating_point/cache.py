@@ -16,6 +16,8 @@ from typing import Mapping
 
 from lmii_ros import engines
 from lmii_ros import networks
+from lmii_ros.cache_folder import cache_folder
+from lmii_ros.cache_folder import make_room
 from lmii_ros.operating_point import OperatingPoint
 
 FORMAT = 1
@@ -25,8 +27,7 @@ MAX_KEPT = 100
 
 def folder() -> Path:
     """Return the folder of the files, which may be deleted at any time."""
-    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(root) / 'lmii_ros_calibration'
+    return cache_folder('lmii_ros_calibration')
 
 
 class TimingCache:
@@ -43,12 +44,17 @@ class TimingCache:
     def __init__(self, conditions: Mapping[str, object], *, anew: bool = False) -> None:
         self._conditions = {'format': FORMAT, 'code': _code_digest(), **conditions}
         name = json.dumps(self._conditions, sort_keys=True).encode()
-        self.path = folder() / f'{hashlib.sha256(name).hexdigest()[:24]}.json'
+        self._name = f'{hashlib.sha256(name).hexdigest()[:24]}.json'
         self._measured: dict[str, tuple[float, float]] = {}
         if anew:
             with suppress(OSError):
                 self.path.unlink()
         self._earlier = self._read()
+
+    @property
+    def path(self) -> Path:
+        """Return that of the file, which may not be there yet."""
+        return folder() / self._name
 
     def get(self, point: OperatingPoint) -> tuple[float, float] | None:
         """Return p50 and p90 in seconds, or None if they were not measured."""
@@ -70,15 +76,15 @@ class TimingCache:
         # A disk that is full or read-only costs the next start some seconds, no more.
         with suppress(OSError):
             self._write(text)
-            self._make_room()
+            make_room(self.path.parent, MAX_KEPT)
 
     def _write(self, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix='.part')
+        path = self.path
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
         try:
             with open(handle, 'w') as file:
                 file.write(text)
-            os.replace(temporary, self.path)
+            os.replace(temporary, path)
         except OSError:
             os.unlink(temporary)
             raise
@@ -98,17 +104,6 @@ class TimingCache:
                 for name, (p50, p90) in timings.items()):
             return {}
         return timings
-
-    def _make_room(self) -> None:
-        def age(path: Path) -> float:
-            try:
-                return path.stat().st_mtime
-            except FileNotFoundError:
-                # Another process has just removed it.
-                return 0.0
-
-        for old in sorted(self.path.parent.iterdir(), key=age)[:-MAX_KEPT]:
-            old.unlink(missing_ok=True)
 
 
 def _name(point: OperatingPoint) -> str:
