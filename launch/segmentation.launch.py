@@ -88,6 +88,10 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'rviz', default_value='false', description='Whether to open RViz.'),
         DeclareLaunchArgument(
+            'required', default_value='true',
+            description='Whether all that was launched ends with the node; false for a launch '
+            'file that includes this one and more.'),
+        DeclareLaunchArgument(
             'log_level', default_value='info',
             description='Least severity that is logged: debug, info, warn, error or fatal.'),
         DeclareLaunchArgument(
@@ -119,7 +123,8 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 ('camera_info', arguments['camera_info']),
             ],
             ros_arguments=['--log-level', arguments['log_level']],
-            output='screen', on_exit=_end),
+            output='screen',
+            on_exit=_end if IfCondition(arguments['required']).evaluate(context) else None),
         Node(
             package='rviz2', executable='rviz2', name='rviz2',
             # The configuration names its topics relatively, so that they follow the namespace.

@@ -166,6 +166,15 @@ def test_a_missing_weight_file_ends_the_launch(launch):
     assert process.lines[-1].endswith('segmentation_node failed with exit code 1')
 
 
+def test_others_go_on_without_a_node_that_is_not_required(launch, client):
+    process = launch(
+        'demo.launch.py', 'rviz:=false', 'required:=false', 'weights:=/nowhere.safetensors')
+    process.wait_for_output('process has died', START_TIMEOUT_S)
+    images = client.listen(Image, '/image')
+    client.until(lambda: images, START_TIMEOUT_S)
+    assert process.running
+
+
 def test_a_missing_parameter_file_ends_the_launch(launch):
     process = launch('segmentation.launch.py', 'params_file:=/nowhere.yaml')
     assert process.wait() == 1
