@@ -197,6 +197,23 @@ def test_precisions_that_the_engine_has_not_are_not_even_tried(
     assert lines and not any('bf16' in line for line in lines)
 
 
+def test_a_network_that_fails_does_not_stop_the_others(rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    info, network = weights.load(rated_weights)
+    network.classifier.weight.data.fill_(3e38)
+    broken = tmp_path / 'broken.safetensors'
+    weights.save(broken, replace(info, miou={64: 0.8, 256: 0.9}), network)
+    offered = offers([broken, rated_weights], rated_weights)
+    lines = []
+    calibration = Calibration(
+        lambda: np.full((120, 160, 3), 7, np.uint8), offered, engine='torch', device='cpu',
+        progress=lines.append)
+    choice = search(
+        candidates(offered, 120), lambda one: calibration.measure(one, 10.0), 10.0)
+    assert choice.timing.candidate.point.weights == rated_weights
+    assert any('broken' in line and 'not finite' in line for line in lines)
+
+
 def test_a_precision_that_is_not_faster_is_timed_only_where_it_is_asked_for(
         rated_weights, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))

@@ -178,10 +178,10 @@ class Operation:
         :raises Cancelled: If a calibration was told to end.
         """
         try:
-            self._settle(decode, frame.shape[:2], settings, finish)
-        except ValueError as error:
-            raise NodeFailed(f'no operating point: {error}') from error
-        try:
+            try:
+                self._settle(decode, frame.shape[:2], settings, finish)
+            except ValueError as error:
+                raise NodeFailed(f'no operating point: {error}') from error
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
             return segmentation
@@ -244,10 +244,15 @@ class Operation:
         finish()
         self._settings = settings
         self._stop_control()
-        if settings.target_fps:
-            self._choose(decode, demand, anew)
-        else:
-            self._fix(demand)
+        try:
+            if settings.target_fps:
+                self._choose(decode, demand, anew)
+            else:
+                self._fix(demand)
+        except OutOfMemory:
+            # The network that there is will have to do.
+            self._demand = demand
+            raise
         self._demand = demand
 
     def _fix(self, demand: _Demand) -> None:

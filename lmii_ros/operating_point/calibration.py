@@ -17,8 +17,6 @@ from lmii_ros import engines
 from lmii_ros import machine
 from lmii_ros import rendering
 from lmii_ros.drivable import drivable_area
-from lmii_ros.engines import EngineError
-from lmii_ros.engines import OutOfMemory
 from lmii_ros.operating_point import Cancelled
 from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPoint
@@ -26,7 +24,6 @@ from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point.cache import TimingCache
 from lmii_ros.operating_point.candidates import Offer
 from lmii_ros.segmenter import Segmenter
-from lmii_ros.weights import WeightError
 
 WARM_UP = 2
 ROUNDS = 2
@@ -112,7 +109,8 @@ class Calibration:
                 if any(p90_s < times[1] for _, p90_s in cache.larger(point)):
                     # A larger size was faster: can it be chance?
                     times = min(times, self._time(point, budget_s), key=lambda pair: pair[1])
-            except (EngineError, OutOfMemory, WeightError) as error:
+            except Exception as error:
+                # Of whatever library: one network that cannot run must not stop the others.
                 self._progress(f'{point} cannot be run: {error}')
                 return None
             self.measured += 1
