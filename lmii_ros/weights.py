@@ -136,12 +136,16 @@ def save(path: Path, info: WeightInfo, network: nn.Module) -> None:
 
     :param path: Target; an existing file is replaced in one step.
     :param network: The network that ``info`` describes.
+    :raises WeightError: If the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(path.name + '.part')
     tensors = {
         name: _stored(tensor).contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, str(temporary), metadata={KEY: info.to_json()})
+    try:
+        save_file(tensors, str(temporary), metadata={KEY: info.to_json()})
+    except SafetensorError as error:
+        raise WeightError(f'{path} cannot be written: {error}') from error
     # safetensors lets only the owner read; an installed package is for all.
     temporary.chmod(0o644)
     temporary.replace(path)

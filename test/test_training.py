@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -215,6 +216,88 @@ def test_another_recipe_in_the_same_folder_is_refused(data, tmp_path, capsys):
     assert errors[-1].startswith('lmii train: ')
     assert 'another recipe' in errors[-1]
     assert path.read_bytes() == content
+
+
+def test_other_images_in_the_same_folder_are_refused(data, tmp_path):
+    recipe, out = read_recipe(tmp_path, epochs=1), tmp_path / 'out'
+    path = train(recipe, camvid(data, 'train'), None, out, device=CPU, workers=0)
+    content = path.read_bytes()
+    moved = tmp_path / 'moved'
+    shutil.copytree(data, moved)
+    train(recipe, camvid(moved, 'train'), None, out, device=CPU, workers=0)
+    (moved / 'train' / '7.png').rename(moved / 'train' / '8.png')
+    (moved / 'trainannot' / '7.png').rename(moved / 'trainannot' / '8.png')
+    with pytest.raises(CheckpointError, match='belongs to other training images'):
+        train(recipe, camvid(moved, 'train'), None, out, device=CPU, workers=0)
+    assert path.read_bytes() == content
+    # One of an earlier version, which does not tell of the images.
+    checkpoint = torch.load(out / 'checkpoint.pt', weights_only=True)
+    del checkpoint['images']
+    torch.save(checkpoint, out / 'checkpoint.pt')
+    train(recipe, camvid(moved, 'train'), None, out, device=CPU, workers=0)
+
+
+def command(data, recipe, out, *options):
+    return [
+        'train', str(recipe), '--data', str(data), '--out', str(out), '--val', '', '--device',
+        'cpu', '--workers', '0', *options]
+
+
+def last_line(capsys):
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_damaged_checkpoint_is_one_line(data, tmp_path, capsys):
+    recipe, out = write_recipe(tmp_path / 'recipe.yaml', epochs=1), tmp_path / 'out'
+    assert cli.main(command(data, recipe, out)) == 0
+    path = out / 'checkpoint.pt'
+    whole = path.read_bytes()
+    checkpoint = torch.load(path, weights_only=True)
+    damaged = [b'', whole[:len(whole) // 2], b'garbage' * 100, b'hello', b'PK\x03\x04']
+    for content in ([], {'a': 1}, checkpoint | {'network': {}}, checkpoint | {'recipe': '{'}):
+        torch.save(content, path)
+        damaged.append(path.read_bytes())
+    for content in damaged:
+        path.write_bytes(content)
+        assert cli.main(command(data, recipe, out)) == 1
+        line = last_line(capsys)
+        assert line.startswith(f'lmii train: {path}: not a whole checkpoint'), content[:9]
+        assert 'remove it' in line
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no /dev/full')
+def test_a_full_disk_is_one_line(data, tmp_path, capsys):
+    recipe, out = write_recipe(tmp_path / 'recipe.yaml', epochs=1), tmp_path / 'out'
+    out.mkdir()
+    (out / 'checkpoint.part').symlink_to('/dev/full')
+    assert cli.main(command(data, recipe, out)) == 1
+    assert last_line(capsys).startswith(f'lmii train: {out / "checkpoint.pt"} cannot be written')
+    (out / 'checkpoint.part').unlink()
+    assert cli.main(command(data, recipe, out)) == 0
+
+
+def test_a_weight_file_that_cannot_be_written_is_one_line(data, tmp_path, capsys):
+    recipe, out = write_recipe(tmp_path / 'recipe.yaml', epochs=1), tmp_path / 'out'
+    (out / 'lpsnet.safetensors.part').mkdir(parents=True)
+    assert cli.main(command(data, recipe, out)) == 1
+    assert last_line(capsys).startswith(
+        f'lmii train: {out / "lpsnet.safetensors"} cannot be written')
+
+
+def test_memory_that_runs_out_is_one_line(data, tmp_path, capsys, monkeypatch):
+    recipe = write_recipe(tmp_path / 'recipe.yaml')
+    # More than an address can tell.
+    monkeypatch.setattr(images, 'synthetic_frames', lambda _: torch.empty(1 << 60))
+    assert cli.main(command(data, recipe, tmp_path / 'out')) == 1
+    line = last_line(capsys)
+    assert line.startswith('lmii train: out of memory on cpu') and 'batch_size' in line
+
+
+def test_no_epoch_at_all_is_refused(data, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / 'recipe.yaml')
+    for epochs in ('0', '-2'):
+        assert cli.main(command(data, recipe, tmp_path / 'out', '--stop-after', epochs)) == 1
+        assert f'stop after {epochs} epochs, expected 1 or more' in last_line(capsys)
 
 
 def test_labels_of_another_size_than_the_image_are_refused(data, tmp_path):
@@ -738,6 +821,7 @@ def test_the_log_is_whole_after_a_kill_at_any_moment(tmp_path):
     (tmp_path / 'log.jsonl').write_text(
         '{"epoch": 1, "loss": 2.0, "seconds": 1.0}\n'
         '{"epoch": 2, "loss": 1.5, "seconds": 1.0, "val_miou": 0.3}\n'
+        'null\n[]\n{"epoch": "x"}\n7\n'
         '{"epoch": 3, "lo')
     progress = Progress(tmp_path, 4, 2, 1)
     for loss in (1.0, 2.0):

@@ -40,6 +40,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from lmii_ros import datasets
+    from lmii_ros import engines
     from lmii_ros import weights
     from lmii_ros.engines.torch import select_device
     from lmii_ros.evaluation import dataset
@@ -62,16 +63,24 @@ def _train(options: argparse.Namespace) -> None:
         validation = opened(options.val)
         trained_on = [name for name in options.val.split('+') if name in chosen.split.split('+')]
     writes = parallel.join().writes
-    path = train(
-        chosen,
-        training,
-        validation,
-        options.out,
-        device=parallel.local_device(select_device(options.device)),
-        workers=options.workers,
-        compiled=options.compile,
-        stop_after=options.stop_after,
-    )
+    device = parallel.local_device(select_device(options.device))
+    try:
+        path = train(
+            chosen,
+            training,
+            validation,
+            options.out,
+            device=device,
+            workers=options.workers,
+            compiled=options.compile,
+            stop_after=options.stop_after,
+        )
+    except Exception as error:
+        if not engines.is_out_of_memory(error):
+            raise
+        raise engines.OutOfMemory(
+            f'out of memory on {device}; smaller ones of batch_size or crop_size in a recipe need '
+            'less') from error
     parallel.leave()
     if not writes:
         return

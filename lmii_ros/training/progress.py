@@ -93,12 +93,15 @@ def _read(log: Path, done: int) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     records = []
-    for line in log.read_text().splitlines():
+    for line in log.read_text(errors='replace').splitlines():
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+            if record['epoch'] <= done and record['loss'] is not None:
+                records.append(record)
+        # Whatever else is in there, it is no epoch.
+        except (ValueError, TypeError, KeyError):
             continue
-    return [record for record in records if record['epoch'] <= done]
+    return records
 
 
 def _write(path: Path, text: str) -> None:

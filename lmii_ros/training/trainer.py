@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from lmii_ros import engines
 from lmii_ros import metrics
 from lmii_ros import networks
 from lmii_ros import weights
@@ -43,7 +45,7 @@ MAX_GRADIENT_NORM = 5.0
 
 
 class CheckpointError(ValueError):
-    """The output folder holds the run of another recipe."""
+    """A checkpoint is of another run, or cannot be read or written; the text is one line."""
 
 
 def train(
@@ -75,11 +77,15 @@ def train(
     :param stop_after: End after so many of the recipe's epochs, with the weights averaged so far;
         a later call goes on from there.
     :return: Path of the weight file.
-    :raises CheckpointError: If ``out`` holds a checkpoint of another recipe.
+    :raises CheckpointError: If ``out`` holds a checkpoint of another recipe or of other images, or
+        one that is damaged, or if it cannot be written there.
     :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
     :raises RecipeError: If the recipe's initial weights or teacher are of another network or other
         classes, or a batch has fewer images than there are processes.
+    :raises ValueError: If ``stop_after`` is less than 1.
     """
+    if stop_after is not None and stop_after < 1:
+        raise ValueError(f'stop after {stop_after} epochs, expected 1 or more')
     processes = parallel.join()
     if recipe.held_out_drives:
         training, validation = hold_out(training, recipe.held_out_drives.split('+'))
@@ -105,7 +111,8 @@ def train(
     cross_entropy = CrossEntropy(
         torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device)
     synthetic = images.synthetic_frames(recipe)
-    first_epoch = _resume(out / CHECKPOINT, recipe, network, average, optimizer, device)
+    names = _hash_of_names(training)
+    first_epoch = _resume(out / CHECKPOINT, recipe, names, network, average, optimizer, device)
     steps = _steps(recipe, len(training))
     epochs = min(recipe.epochs, stop_after or recipe.epochs)
     progress = Progress(out, epochs, steps, first_epoch) if processes.writes else None
@@ -157,7 +164,8 @@ def train(
         if progress:
             # The log first: a resumed run drops what it says of epochs that are done again.
             progress.epoch(epoch + 1)
-            _save_checkpoint(out / CHECKPOINT, recipe, epoch + 1, network, average, optimizer)
+            _save_checkpoint(
+                out / CHECKPOINT, recipe, names, epoch + 1, network, average, optimizer)
     path = out / f'{recipe.network}{weights.SUFFIX}'
     if progress:
         progress.close()
@@ -317,28 +325,43 @@ def _validate(
     return metrics.scores(counts).miou
 
 
+def _hash_of_names(dataset: Dataset) -> str:
+    # Without their folder, which may be moved.
+    names = '\n'.join(path.name for path in dataset.images)
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
 def _save_checkpoint(
     path: Path,
     recipe: Recipe,
+    names: str,
     epoch: int,
     network: nn.Module,
     average: AveragedModel,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     temporary = path.with_suffix('.part')
-    torch.save({
-        'recipe': recipe.to_json(),
-        'epoch': epoch,
-        'network': network.state_dict(),
-        'average': average.state_dict(),
-        'optimizer': optimizer.state_dict(),
-    }, temporary)
-    temporary.replace(path)
+    try:
+        torch.save({
+            'recipe': recipe.to_json(),
+            'images': names,
+            'epoch': epoch,
+            'network': network.state_dict(),
+            'average': average.state_dict(),
+            'optimizer': optimizer.state_dict(),
+        }, temporary)
+        temporary.replace(path)
+    # Of a full disk torch tells by either.
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f'{path} cannot be written ({str(error).splitlines()[0]}); is the disk full? The same '
+            'command goes on after the epoch before') from error
 
 
 def _resume(
     path: Path,
     recipe: Recipe,
+    names: str,
     network: nn.Module,
     average: AveragedModel,
     optimizer: torch.optim.Optimizer,
@@ -347,11 +370,26 @@ def _resume(
     """Restore the checkpoint if there is one; return the number of epochs done."""
     if not path.exists():
         return 0
-    checkpoint = torch.load(path, map_location=device, weights_only=True)
-    if not recipe.is_that_of(checkpoint['recipe']):
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        if not recipe.is_that_of(checkpoint['recipe']):
+            raise CheckpointError(
+                f'{path} belongs to another recipe; continue with that one or use another --out')
+        # Older checkpoints do not tell.
+        if checkpoint.get('images', names) != names:
+            raise CheckpointError(
+                f'{path} belongs to other training images; continue with the same --data or use '
+                'another --out')
+        network.load_state_dict(checkpoint['network'])
+        average.load_state_dict(checkpoint['average'])
+        optimizer.load_state_dict(checkpoint['optimizer'])
+        return checkpoint['epoch']
+    except CheckpointError:
+        raise
+    # Of a damaged file torch raises anything from EOFError to KeyError.
+    except Exception as error:
+        if engines.is_out_of_memory(error):
+            raise
         raise CheckpointError(
-            f'{path} belongs to another recipe; continue with that one or use another --out')
-    network.load_state_dict(checkpoint['network'])
-    average.load_state_dict(checkpoint['average'])
-    optimizer.load_state_dict(checkpoint['optimizer'])
-    return checkpoint['epoch']
+            f'{path}: not a whole checkpoint of this run ({type(error).__name__}); remove it to '
+            'begin anew or use another --out') from error
