@@ -16,9 +16,11 @@ from lmii_ros import frames
 from lmii_ros import metrics
 from lmii_ros import networks
 from lmii_ros import weights
+from lmii_ros.bags import BagReader
 from lmii_ros.bags import ImageBagWriter
 from lmii_ros.classes import CAMVID
 from lmii_ros.drivable import drivable_area
+from lmii_ros.evaluation.annotation import Annotation
 from lmii_ros.metrics import Counts
 from lmii_ros.segmenter import Segmenter
 from lmii_ros.weights import WeightInfo
@@ -355,6 +357,14 @@ def test_the_annotated_bag_with_all_that_was_recorded(tmp_path, weight_file):
     assert [message for message in found if '/segmentation_node/' not in message[0]] == expected
     labels = [t for topic, t, _ in found if topic == '/segmentation_node/labels']
     assert labels == [10**12 + stamp(index) for index in range(3)]
+
+
+def test_the_rest_is_not_copied_after_an_interrupt(bag, tmp_path):
+    with BagReader(bag) as originals, pytest.raises(KeyboardInterrupt):
+        with Annotation(tmp_path / 'annotated', CAMVID, originals):
+            raise KeyboardInterrupt
+    with BagReader(tmp_path / 'annotated') as annotated:
+        assert not list(annotated.messages())
 
 
 def test_types_without_a_definition_do_not_matter(tmp_path, weight_file, capsys):

@@ -254,6 +254,17 @@ def test_an_interrupt_ends_all_of_it(bags, tiny_weights, tmp_path, start_process
     process.wait_for_left_processes()
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_what_started_them(
+        bags, tiny_weights, tmp_path, start_process, number):
+    out = tmp_path / 'out'
+    process = start(start_process, *arguments(bags, out, tiny_weights, '--workers', 2))
+    who_evaluates(out, 'b', process)
+    process.popen.send_signal(number)
+    assert process.wait(TIMEOUT_S) == -number
+    process.wait_for_left_processes()
+
+
 def test_workers_of_ray_may_die(bags, expected, tiny_weights, tmp_path, start_process):
     pytest.importorskip('ray')
     out = tmp_path / 'out'

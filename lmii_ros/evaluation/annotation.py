@@ -52,9 +52,11 @@ class Annotation:
         self._writer.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._write_originals(None)
-        self._writer.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        # After an interrupt nobody waits for the rest of a long bag.
+        if kind is None:
+            self._write_originals(None)
+        self._writer.__exit__(kind, *error)
 
     def add(self, frame: BagFrame, segmentation: Segmentation) -> None:
         """Write what was seen in a frame, after the originals that were recorded before it."""

@@ -12,8 +12,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from queue import SimpleQueue
 from threading import Event
+from threading import Thread
 from typing import Iterator
 from typing import Sequence
 
@@ -65,9 +67,7 @@ class _Worker:
     def _start(self) -> None:
         self._pool = ProcessPoolExecutor(
             # A fork of a process with threads, as torch's and OpenCV's, may hang.
-            1, mp_context=multiprocessing.get_context('spawn'),
-            # An interrupt from the terminal goes to all; the parent sees to the end.
-            initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+            1, mp_context=multiprocessing.get_context('spawn'), initializer=_begin)
         self._pid = self._pool.submit(os.getpid)
 
     def run(self, task: Task) -> Outcome:
@@ -91,3 +91,15 @@ class _Worker:
             except ProcessLookupError:
                 pass
         self._pool.shutdown()
+
+
+def _begin() -> None:
+    # An interrupt from the terminal goes to all; the parent sees to the end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """End this process when its parent has, which a kill keeps from doing so itself."""
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
