@@ -188,9 +188,21 @@ def test_the_second_start_finds_the_compiled_network(cache):
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.parametrize('name', FAST)
+def test_networks_whose_weights_do_not_tell_their_arguments_are_not_mixed_up(cache, name):
+    for ratios in ((0.5, 0.5), (0.75, 0.25)):
+        arguments = SMALL | {'ratios': ratios}
+        net, info = network(arguments=arguments), replace(INFO, arguments=arguments)
+        expected = label(engine('torch', net, info))
+        assert (label(engine(name, net, info, precision='fp32')) == expected).mean() > 0.999
+
+
 @needs_openvino
-def test_one_export_serves_all_sizes(cache):
-    labeller, reference = engine(), engine('torch')
+@pytest.mark.parametrize('ratios', [(0.75, 0.25), (1.0, 0.95), (0.25, 0.2), (0.5, 0.5), (1.0,)])
+def test_one_export_serves_all_sizes(cache, ratios):
+    arguments = SMALL | {'ratios': ratios}
+    net, info = network(arguments=arguments), replace(INFO, arguments=arguments)
+    labeller, reference = engine(net=net, info=info), engine('torch', net, info)
     for size in ((64, 96), (40, 56), (97, 131), (33, 32)):
         agree = label(labeller, size) == label(reference, size)
         assert agree.mean() > 0.999, size

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,24 +16,29 @@ from torch import nn
 from lmii_ros import networks
 from lmii_ros.cache_folder import cache_folder
 from lmii_ros.cache_folder import make_room
+from lmii_ros.engines import quantization
+from lmii_ros.weights import WeightInfo
 
 MAX_KEPT = 32
 """Compiled networks on disk, some 10 MB each; the one unused for longest makes room."""
 
 
-def compiled(network: nn.Module, what: str, build: Callable[[Path], None]) -> Path:
+def compiled(
+    network: nn.Module, info: WeightInfo, what: str, build: Callable[[Path], None],
+) -> Path:
     """
     Return the folder of a compiled network, which is built if it is not there.
 
     Folders lie in :func:`lmii_ros.cache_folder.cache_folder`. Processes that build the same one at
     once do not disturb each other.
 
-    :param network: The network; other weights or other network code make another folder.
+    :param network: The network; other weights or other code of networks make another folder.
+    :param info: Its metadata; so do other arguments.
     :param what: All else that decides the result: engine, its version, input size.
     :param build: Writes the result into an empty folder.
     """
     cache = cache_folder('lmii_ros')
-    folder = cache / f'{what}-{_digest(network)}'
+    folder = cache / f'{what}-{_digest(network, info)}'
     if folder.is_dir():
         folder.touch()
         return folder
@@ -50,11 +56,13 @@ def compiled(network: nn.Module, what: str, build: Callable[[Path], None]) -> Pa
     return folder
 
 
-def _digest(network: nn.Module) -> str:
+def _digest(network: nn.Module, info: WeightInfo) -> str:
     digest = hashlib.sha256()
+    # Not all of them show in the weights.
+    digest.update(json.dumps([info.network, info.arguments], sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().data)
-    for source in sorted(Path(networks.__file__).parent.glob('*.py')):
-        digest.update(source.read_bytes())
+    for source in (*sorted(Path(networks.__file__).parent.glob('*.py')), quantization.__file__):
+        digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:16]

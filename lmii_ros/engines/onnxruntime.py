@@ -70,7 +70,7 @@ class OnnxRuntimeEngine(HostEngine):
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:
         sizes = '-'.join('x'.join(map(str, shape[:3])) for shape in shapes)
         folder = compiled(
-            self._network, f'onnxruntime-{onnxruntime.__version__}-{sizes}',
+            self._network, self._info, f'onnxruntime-{onnxruntime.__version__}-{sizes}',
             lambda folder: export_onnx(self._network, shapes, np.float32, folder / MODEL))
         session = onnxruntime.InferenceSession(
             str(folder / MODEL), self._options, providers=self._providers(folder))

@@ -114,7 +114,8 @@ class OpenVINOEngine(HostEngine):
 
     def _request(self, shapes: Sequence[tuple[int, ...]]) -> openvino.InferRequest:
         name = f'openvino-{version("openvino")}' + '-int8' * (self.precision == 'int8')
-        folder = compiled(self._network, name, lambda folder: self._export(folder / MODEL))
+        folder = compiled(
+            self._network, self._info, name, lambda folder: self._export(folder / MODEL))
         model = self._core.read_model(folder / MODEL)
         # Of fixed size it is as fast as if it had been exported so.
         model.reshape({

@@ -75,8 +75,9 @@ class LPSNet(nn.Module):
         :param image: float [N, 3, H, W], of any H and W.
         :return: float [N, num_classes, h, w].
         """
+        seen = tuple(image.shape[-2:])
         return self.forward_paths(*(
-            _resize(image, size) for size in self.input_sizes(image.shape[-2:])))
+            image if size == seen else _resize(image, size) for size in self.input_sizes(seen)))
 
     def input_sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
         """Return height and width at which each path sees an image of a size."""
@@ -93,10 +94,15 @@ class LPSNet(nn.Module):
         for stage in range(STAGES):
             features = [path[stage](x) for path, x in zip(self.paths, features)]
             if stage in (2, 3):
+                # Not left out where two happen to be of one size, for a network that is traced
+                # at one size runs at others.
                 features = [
-                    sum(_resize(other, x.shape[-2:]) for other in features) for x in features]
+                    sum(other if other is x else _resize(other, x.shape[-2:])
+                        for other in features)
+                    for x in features]
+        first, *others = features
         return self.classifier(torch.cat(
-            [_resize(x, features[0].shape[-2:]) for x in features], dim=1))
+            [first, *(_resize(x, first.shape[-2:]) for x in others)], dim=1))
 
 
 def _path(depths: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
@@ -118,6 +124,4 @@ def _scaled(size: Sequence[int], ratio: float) -> tuple[int, int]:
 
 
 def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
     return F.interpolate(x, tuple(size), mode='bilinear', align_corners=True)
