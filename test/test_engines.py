@@ -420,6 +420,17 @@ def test_a_missing_intel_gpu_is_told():
         engines.create('openvino', network(), INFO, device='gpu')
 
 
+@needs_openvino
+def test_one_of_several_intel_gpus_is_found(monkeypatch):
+    import openvino
+    if any('GPU' in name for name in openvino.Core().available_devices):
+        pytest.skip('there is one')
+    monkeypatch.setattr(openvino.Core, 'available_devices', ['CPU', 'GPU.0', 'GPU.1'])
+    # OpenVINO is asked about it, which says itself that there is none.
+    with pytest.raises(RuntimeError, match='(?i)gpu'):
+        engines.precisions('openvino', 'gpu')
+
+
 @needs_onnxruntime
 @pytest.mark.parametrize('device, message', [
     ('cuda', 'this onnxruntime runs on the cpu only'), ('cuda:1', 'pip install onnxruntime-gpu')])

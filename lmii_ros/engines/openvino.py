@@ -85,7 +85,8 @@ class OpenVINOEngine(HostEngine):
             raise EngineError(
                 f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
         core = openvino.Core()
-        if device.upper() not in core.available_devices:
+        # Two GPUs are GPU.0 and GPU.1; GPU means the first.
+        if device.upper() not in {name.partition('.')[0] for name in core.available_devices}:
             raise EngineError(
                 'OpenVINO finds no Intel GPU on this machine (its driver: apt install '
                 'intel-opencl-icd); use device auto or cpu')
