@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 from lmii_ros import networks
 from lmii_ros.networks import lpsnet
 from lmii_ros.networks.blocks import PReLU
 from lmii_ros.networks.deployment import DeployedNetwork
+from lmii_ros.networks.deployment import PathNetwork
 from lmii_ros.networks.deployment import fold_batch_norm
 import numpy as np
 import pytest
@@ -260,3 +263,13 @@ def test_prelu_has_the_gradients_of_torch(dtype, shape):
     tolerance = {'rtol': 2e-2, 'atol': 2e-2} if dtype == torch.bfloat16 else {}
     for ours, theirs in zip(*found):
         torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+def test_what_engines_run_does_not_keep_the_trained_network():
+    network = networks.build('lpsnet_s', 11)
+    original = weakref.ref(network)
+    deployed = PathNetwork(network)
+    del network
+    gc.collect()
+    assert original() is None
+    assert deployed.input_sizes((512, 1024)) == [(384, 768), (128, 256)]

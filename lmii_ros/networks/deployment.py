@@ -70,7 +70,8 @@ class PathNetwork(nn.Module):
                 if isinstance(child, ChannelShuffle):
                     setattr(module, name, child.as_convolution())
         self.align_corners: bool = network.align_corners
-        self.input_sizes = network.input_sizes
+        # Not those of the original, a method that would keep it in memory.
+        self.input_sizes = self.network.input_sizes
 
     def forward(self, *images: torch.Tensor) -> torch.Tensor:
         """
