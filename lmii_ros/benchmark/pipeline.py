@@ -7,21 +7,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from typing import Callable
 
 import cv2
 import numpy as np
 import torch
 
-from lmii_ros import rendering
 from lmii_ros.benchmark import interleaved
 from lmii_ros.benchmark.naive import NaivePipeline
-from lmii_ros.drivable import drivable_area
+from lmii_ros.operating_point.calibration import OPACITY
+from lmii_ros.operating_point.calibration import frame_path
 from lmii_ros.segmenter import Segmenter
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
-
-OPACITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def run(benchmark: PipelineBenchmark) -> dict[str, Any]:
             benchmark.weight_file, engine=engine, precision=precision, threads=benchmark.threads,
             input_height=benchmark.input_height)
         segmenter.prepare(frame.shape[:2])
-        pipelines[f'{segmenter.engine.name} {segmenter.engine.precision}'] = _ours(segmenter)
+        pipelines[f'{segmenter.engine.name} {segmenter.engine.precision}'] = frame_path(segmenter)
     input_size = segmenter.input_size(frame.shape[:2])
     pipelines = {'naive': NaivePipeline(segmenter.weight_file, input_size, OPACITY), **pipelines}
     expected, _ = pipelines['naive'](frame)
@@ -96,17 +93,3 @@ def table(results: dict[str, Any]) -> str:
         '{name:<16}{cpu_ms:9.1f}{wall_ms:9.1f}{times_naive_cpu:15.2f}{times_naive_wall:8.2f}'
         '{label_agreement:11.4f}'.format(**pipeline) for pipeline in results['pipelines']]
     return '\n'.join(lines)
-
-
-def _ours(segmenter: Segmenter) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    classes = segmenter.info.classes
-    palette = classes.palette()
-    drivable = classes.indices(classes.drivable)
-
-    def pipeline(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        segmentation, = segmenter.segment([frame])
-        area = drivable_area(segmentation.labels, drivable)
-        return segmentation.labels, rendering.overlay(
-            frame, segmentation.labels, area, palette, OPACITY)
-
-    return pipeline

@@ -127,7 +127,13 @@ class Calibration:
                 point.weights, engine=self._engine, device=self._device,
                 precision=point.precision, threads=self._threads)
         segmenter.input_height = point.input_height
-        path = frame_path(segmenter, self._decode)
+        label = frame_path(segmenter)
+
+        def path() -> None:
+            for pixels in label(self._decode()):
+                # As a message takes them.
+                array.array('B').frombytes(memoryview(pixels).cast('B'))
+
         for _ in range(WARM_UP):
             path()
         rounds = []
@@ -171,24 +177,21 @@ def _round(path: Callable[[], None], hopeless_s: float) -> list[float]:
     return taken
 
 
-def frame_path(
-    segmenter: Segmenter, decode: Callable[[], np.ndarray],
-) -> Callable[[], None]:
+def frame_path(segmenter: Segmenter) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """
-    Return what the node does with a frame, but for publishing: labels and overlay.
+    Return what the node does with a frame between decoding and publishing.
 
-    :param decode: Returns the frame, uint8 [H, W, 3] in blue, green, red.
+    It takes the frame, uint8 [H, W, 3] in blue, green, red, and returns the labels, uint8 [H, W],
+    and the overlay, uint8 [H, W, 3] in red, green, blue.
     """
     classes = segmenter.info.classes
     palette = classes.palette()
     drivable = classes.indices(classes.drivable)
 
-    def path() -> None:
-        frame = decode()
+    def path(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         segmentation, = segmenter.segment([frame])
         area = drivable_area(segmentation.labels, drivable)
-        overlay = rendering.overlay(frame, segmentation.labels, area, palette, OPACITY)
-        for pixels in (segmentation.labels, overlay):
-            array.array('B').frombytes(memoryview(pixels).cast('B'))
+        return segmentation.labels, rendering.overlay(
+            frame, segmentation.labels, area, palette, OPACITY)
 
     return path
