@@ -103,9 +103,10 @@ class Counts:
                 'calibration': [values['calibration'][name] for name in _CALIBRATION],
             }
             arrays = {name: np.array(value) for name, value in counts.items()}
+            shapes = _shapes(len(arrays['confusion']))
         except (KeyError, TypeError, ValueError) as error:
             raise CountsError(f'malformed counts: {type(error).__name__} {error}') from error
-        for name, shape in _shapes(len(arrays['confusion'])).items():
+        for name, shape in shapes.items():
             found = arrays[name]
             if found.shape != shape or found.dtype.kind != 'i' or (found < 0).any():
                 raise CountsError(

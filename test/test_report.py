@@ -79,6 +79,10 @@ def edit(folder, **changes):
     (folder / 'metrics.json').write_text(json.dumps(metrics))
 
 
+def counts(folder):
+    return json.loads((folder / 'metrics.json').read_text())['counts']
+
+
 def error_line(capsys):
     error = capsys.readouterr().err
     assert error.count('\n') == 1, error
@@ -301,7 +305,29 @@ def test_the_command_makes_the_report_anew(tmp_path, capsys):
 @pytest.mark.parametrize('spoil, message', [
     (lambda folder: (folder / 'metrics.json').unlink(), 'no metrics.json'),
     (lambda folder: (folder / 'metrics.json').write_text('{"format": 1'), 'not JSON'),
-    (lambda folder: (folder / 'metrics.json').write_text('[]'), 'format'),
+    (lambda folder: (folder / 'metrics.json').write_text('[]'), 'metrics.json is [], expected'),
+    (lambda folder: (folder / 'metrics.json').write_bytes(b'{"format": "\xff"}'),
+     'metrics.json: not JSON'),
+    (lambda folder: (folder / 'metrics.json').write_text('[' * 100_000), 'metrics.json: not JSON'),
+    (lambda folder: edit(folder, source=json.loads('{"a":' * 99 + '1' + '}' * 99)),
+     'metrics.json: nested deeper'),
+    (lambda folder: edit(folder, frames={'labelled': 4}), 'frames: total is None'),
+    (lambda folder: edit(folder, frames={'total': 0, 'labelled': 3}), '3 frames labelled and 0'),
+    (lambda folder: edit(folder, frames={'total': 4, 'labelled': 4, 'truth': {'exact': None}}),
+     'frames: truth: exact is None, expected a whole number'),
+    (lambda folder: edit(folder, counts={'confusion': 5}), 'malformed counts'),
+    (lambda folder: edit(folder, counts=counts(folder) | {'confusion': 5}), 'malformed counts'),
+    (lambda folder: edit(folder, scores={'drivable': [1]}), 'scores: drivable is [1], expected'),
+    (lambda folder: edit(folder, scores={'miou': 'x'}), "scores: miou is 'x', expected a number"),
+    (lambda folder: edit(folder, pictures=[{'index': 1, 'stamp_ns': 2}]), '[0]: why is None'),
+    (lambda folder: edit(folder, pictures=[None]), 'pictures[0]: index is None'),
+    (lambda folder: edit(folder, pictures={}), 'pictures is {}, expected a list'),
+    (lambda folder: (folder / 'run.json').write_text('[]'), 'run.json is [], expected an object'),
+    (lambda folder: (folder / 'run.json').write_text(
+        '{"latency_ms": {"histogram": {"counts": [1]}}}'), '1 counts with 0 edges'),
+    (lambda folder: (folder / 'run.json').write_text('{"machine": [1]}'), 'machine is [1]'),
+    (lambda folder: (folder / 'frames.jsonl').write_bytes(b'"\xff"\n'), 'line 1: not JSON'),
+    (lambda folder: (folder / 'frames.jsonl').write_text('[' * 100_000), 'line 1: not JSON'),
     (lambda folder: edit(folder, format=2), 'format 2, expected 1'),
     (lambda folder: edit(folder, counts={}), 'malformed counts'),
     (lambda folder: edit(folder, scores=None), "no 'scores'"),
@@ -316,7 +342,22 @@ def test_a_folder_of_something_else_is_one_line(tmp_path, capsys, spoil, message
     folder = made_results.make(tmp_path / 'run', frames=4, pictures=0)
     spoil(folder)
     assert cli.main(['evaluate', 'report', str(folder)]) == 1
-    assert message in error_line(capsys)
+    line = error_line(capsys)
+    assert message in line
+    assert cli.main(['evaluate', 'compare', str(folder), str(folder)]) == 1
+    assert error_line(capsys) == line
+
+
+@pytest.mark.parametrize('scores', [
+    {}, {'temporal': {'flip_rate': 0.1}},
+    {'temporal': {'truth_flip_rate': 0.1}, 'drivable': None}])
+def test_scores_that_are_not_there_are_left_out(tmp_path, scores):
+    folder = made_results.make(tmp_path / 'run', frames=4, pictures=0)
+    edit(folder, scores=scores, pictures=None, faults=None)
+    (folder / 'run.json').write_text('{"latency_ms": {"p50": null, "p90": 2.0}}')
+    assert 'mIoU' not in _Text(report.write(folder).read_text()).sections['']
+    assert cli.main([
+        'evaluate', 'compare', str(folder), str(folder), '--out', str(tmp_path / 'x.html')]) == 0
 
 
 def test_a_missing_package_is_one_line(tmp_path):

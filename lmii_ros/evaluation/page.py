@@ -108,4 +108,5 @@ def latency_percentiles(found: Results) -> dict[str, float]:
     if len(live):
         return {f'p{number}': float(np.percentile(live, number)) for number in (50, 90, 99)}
     offline = found.run.get('latency_ms') or {}
-    return {name: offline[name] for name in ('p50', 'p90', 'p99') if name in offline}
+    return {
+        name: offline[name] for name in ('p50', 'p90', 'p99') if offline.get(name) is not None}

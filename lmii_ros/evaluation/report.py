@@ -74,7 +74,8 @@ def _html(found: Results) -> str:
         verdict=_verdict(found),
         headlines=_headlines(found),
         classes=_class_scores(found.counts.confusion, found.classes),
-        temporal=found.metrics['scores'].get('temporal') or {},
+        temporal={'flip_rate': None, 'truth_flip_rate': None} | (
+            found.metrics['scores'].get('temporal') or {}),
         figures=_figures(found),
         latency=page.latency_percentiles(found),
         live=bool(np.isfinite(found.frames.latency_ms).any()),

@@ -27,6 +27,28 @@ LABELLED = 'labelled'
 """Status of a frame that was labelled; any other is the reason why not."""
 # Numbers that are no counts.
 _MEASURED = ('miou', 'latency_ms')
+_COUNT, _TEXT, _NUMBER = (int,), (str,), (int, float)
+_KNOWN, _PATH = (int, float, type(None)), (str, type(None))
+_WORDS = {
+    _COUNT: 'a whole number', _TEXT: 'a text', _NUMBER: 'a number', _KNOWN: 'a number or null',
+    _PATH: 'a text or null'}
+# What reports rely on; see _check.
+_METRICS = {
+    'frames': {
+        'total': _COUNT, 'labelled': _COUNT, 'dropped': {'*': _COUNT}, 'truth': {'*': _COUNT}},
+    'scores': {
+        'miou': _KNOWN, 'pixel_accuracy': _KNOWN, 'drivable': {'*': _KNOWN},
+        'temporal': {'*': _KNOWN}, 'calibration': {'*': _KNOWN}},
+    'pictures': [{
+        'bag': _PATH, 'index': _COUNT, 'stamp_ns': _COUNT, 'why': _TEXT, 'miou': _KNOWN,
+        'camera': _PATH, 'truth': _PATH, 'prediction': _PATH, 'difference': _PATH}],
+    'faults': [_TEXT]}
+_RUN = {
+    'command': [_TEXT], 'machine': {},
+    'latency_ms': {
+        'p50': _KNOWN, 'p90': _KNOWN, 'p99': _KNOWN,
+        'histogram': {'counts': [_COUNT], 'edges': [_NUMBER]}}}
+_DEPTH = 20
 
 
 class ResultError(ValueError):
@@ -130,29 +152,36 @@ def read(directory: str | Path) -> Results:
     :raises ResultError: If a file is missing, damaged or of another format.
     """
     directory = Path(directory)
-    if not (directory / METRICS).is_file():
+    path = directory / METRICS
+    if not path.is_file():
         raise ResultError(
             f'{directory}: no metrics.json; expected a folder written by `lmii evaluate bag`')
-    metrics = _json(directory / METRICS, (directory / METRICS).read_text())
-    if not isinstance(metrics, dict) or metrics.get('format') != FORMAT:
-        found = metrics.get('format') if isinstance(metrics, dict) else metrics
-        raise ResultError(f'{directory}: metrics.json of format {found!r}, expected {FORMAT}')
+    metrics = _document(path)
+    if metrics.get('format') != FORMAT:
+        raise ResultError(
+            f'{directory}: metrics.json of format {metrics.get("format")!r}, expected {FORMAT}')
     for key in ('source', 'operating_point', 'classes', 'frames', 'counts', 'scores'):
         if not isinstance(metrics.get(key), dict):
             raise ResultError(f'{directory}: metrics.json has no {key!r}')
+    _check(path, metrics, _METRICS)
+    frames = metrics['frames']
+    dropped = sum((frames.get('dropped') or {}).values())
+    if min(frames['labelled'], dropped, frames['total'] - frames['labelled'] - dropped) < 0:
+        raise ResultError(
+            f'{path}: {frames["labelled"]} frames labelled and {dropped} dropped of '
+            f'{frames["total"]}')
     classes = ClassTable.from_dict(metrics['classes'])
     try:
         counts = Counts.from_dict(metrics['counts'])
     except CountsError as error:
-        raise ResultError(f'{directory / METRICS}: {error}') from error
+        raise ResultError(f'{path}: {error}') from error
     if len(counts.confusion) != len(classes):
         raise ResultError(
-            f'{directory / METRICS}: counts of {len(counts.confusion)} classes with a table of '
+            f'{path}: counts of {len(counts.confusion)} classes with a table of '
             f'{len(classes)}')
-    run_file = directory / RUN
     return Results(
         directory, metrics, classes, counts, _frames(directory / FRAMES, len(classes)),
-        _json(run_file, run_file.read_text()) if run_file.is_file() else {})
+        _run(directory / RUN))
 
 
 def iou(true_positive: np.ndarray, truth: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -194,14 +223,67 @@ def _frames(path: Path, classes: int) -> Frames:
         for name, column in columns.items()})
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[bytes]:
     if path.is_file():
-        with path.open() as file:
+        with path.open('rb') as file:
             yield from file
 
 
-def _json(name: object, text: str) -> Any:
+def _run(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    run = _document(path)
+    _check(path, run, _RUN)
+    histogram = (run.get('latency_ms') or {}).get('histogram') or {}
+    edges, counts = (len(histogram.get(key) or []) for key in ('edges', 'counts'))
+    if histogram and edges != counts + 1:
+        raise ResultError(
+            f'{path}: a histogram of {counts} counts with {edges} edges, expected one more')
+    return run
+
+
+def _document(path: Path) -> dict[str, Any]:
+    document = _json(path, path.read_bytes())
+    if not isinstance(document, dict):
+        raise ResultError(f'{path} is {document!r:.40}, expected an object')
+    level = [document]
+    for _ in range(_DEPTH):
+        level = [
+            inner for value in level if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)]
+    if level:
+        raise ResultError(f'{path}: nested deeper than {_DEPTH} levels')
+    return document
+
+
+def _json(name: object, text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    # Text that is not UTF-8 is a ValueError too.
+    except (ValueError, RecursionError) as error:
         raise ResultError(f'{name}: not JSON: {error}') from error
+
+
+def _check(name: object, value: Any, kind: Any) -> None:
+    """
+    Check the kind of a value, and of those in it.
+
+    :param kind: One of :data:`_WORDS`; or of what may be null, a list of the kind of its items, or
+        a dictionary of kinds by key, `*` being every key.
+    """
+    if isinstance(kind, tuple):
+        if not isinstance(value, kind):
+            raise ResultError(f'{name} is {value!r:.40}, expected {_WORDS[kind]}')
+    elif value is None:
+        return
+    elif not isinstance(value, type(kind)):
+        expected = 'a list' if isinstance(kind, list) else 'an object'
+        raise ResultError(f'{name} is {value!r:.40}, expected {expected}')
+    elif isinstance(kind, list):
+        for index, item in enumerate(value):
+            # Where nothing is measured there is no item.
+            _check(f'{name}[{index}]', {} if item is None else item, kind[0])
+    else:
+        for key, inner in kind.items():
+            for found in value if key == '*' else [key]:
+                _check(f'{name}: {found}', value.get(found), inner)
