@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lmii_ros.engines import PACKAGES
+
 SIZE = 1024
 """Rows and columns of the matrices."""
 CHANNELS = 256
@@ -58,7 +60,7 @@ def candidates(
         'torch matmul': partial(finished, lambda: matrix @ matrix),
         'torch convolution': partial(finished, lambda: F.conv2d(image, kernel, padding=1)),
     }
-    if device.type == 'cpu' and importlib.util.find_spec('openvino'):
+    if device.type == 'cpu' and all(map(importlib.util.find_spec, PACKAGES['openvino'])):
         found |= _openvino_candidates(precision, threads)
     return found
 
@@ -75,6 +77,7 @@ class _MatMul(nn.Module):
 
 def _openvino_candidates(precision: str, threads: int) -> dict[str, Callable[[], object]]:
     import openvino
+    from lmii_ros.engines.openvino import settings
     core = openvino.Core()
     found = {}
     for name, module, shape in (
@@ -83,11 +86,8 @@ def _openvino_candidates(precision: str, threads: int) -> dict[str, Callable[[],
              (1, CHANNELS, SIDE, SIDE))):
         model = openvino.convert_model(
             module.eval(), input=list(shape), example_input=torch.zeros(shape))
-        request = core.compile_model(model, 'CPU', {
-            'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1, 'ENABLE_CPU_PINNING': False,
-            'INFERENCE_NUM_THREADS': threads,
-            'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}[precision],
-        }).create_infer_request()
+        request = core.compile_model(
+            model, 'CPU', settings('cpu', precision, threads)).create_infer_request()
         request.get_input_tensor().data[:] = np.random.default_rng(0).random(shape, np.float32)
         found[name] = request.infer
     return found

@@ -67,15 +67,7 @@ class OpenVINOEngine(HostEngine):
         if rest == 'int8':
             # For what int8 leaves: the lowest of the others that may be taken unasked.
             rest = 'bf16' if 'bf16' in precisions.unasked else 'fp32'
-        self._settings = {
-            'PERFORMANCE_HINT': 'LATENCY',
-            'NUM_STREAMS': 1,
-            # The default is bf16 on CPUs that have it, without a word.
-            'INFERENCE_PRECISION_HINT': _HINTS[rest],
-        }
-        if self.device == 'cpu':
-            # Pinned threads wait for their core when another process has it.
-            self._settings |= {'ENABLE_CPU_PINNING': False, 'INFERENCE_NUM_THREADS': threads}
+        self._settings = settings(self.device, rest, threads)
 
     @staticmethod
     def precisions(device: str) -> Precisions:
@@ -138,6 +130,26 @@ class OpenVINOEngine(HostEngine):
             model = openvino.convert_model(
                 traced, input=[[-1, -1, -1, 3]] * len(example), example_input=example)
         openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def settings(device: str, precision: str, threads: int) -> dict[str, object]:
+    """
+    Return what a model is to be compiled with.
+
+    :param device: ``cpu`` or ``gpu``.
+    :param precision: Of what is not int8 in the model: fp32, fp16 or bf16.
+    :param threads: CPU threads, 0 for OpenVINO's choice.
+    """
+    chosen = {
+        'PERFORMANCE_HINT': 'LATENCY',
+        'NUM_STREAMS': 1,
+        # The default is bf16 on CPUs that have it, without a word.
+        'INFERENCE_PRECISION_HINT': _HINTS[precision],
+    }
+    if device == 'cpu':
+        # Pinned threads wait for their core when another process has it.
+        chosen |= {'ENABLE_CPU_PINNING': False, 'INFERENCE_NUM_THREADS': threads}
+    return chosen
 
 
 def _device(name: str) -> str:
