@@ -267,6 +267,16 @@ def _calibration(joint: np.ndarray) -> np.ndarray:
     return calibration
 
 
+def iou(true_positive: np.ndarray, truth: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """
+    Return the intersection over union of pixel counts, NaN where a class is in neither.
+
+    The counts are of any one shape; the last axis is the class.
+    """
+    union = np.asarray(truth + label - true_positive, np.float64)
+    return np.divide(true_positive, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
 @dataclass(frozen=True)
 class Scores:
     """
@@ -285,14 +295,12 @@ class Scores:
 
 def scores(counts: np.ndarray) -> Scores:
     """Return the scores of the counts of :func:`confusion`, added up over all images."""
-    num_classes = len(counts)
-    hits = np.diag(counts).astype(np.float64)
-    union = counts.sum(axis=1) + counts[:, :num_classes].sum(axis=0) - hits
-    iou = np.divide(hits, union, out=np.full(num_classes, np.nan), where=union > 0)
+    hits = np.diag(counts)
+    by_class = iou(hits, counts.sum(axis=1), counts[:, :len(counts)].sum(axis=0))
     total = counts.sum()
     return Scores(
-        iou=iou,
-        miou=float(np.nanmean(iou)) if (union > 0).any() else float('nan'),
+        iou=by_class,
+        miou=float(np.nanmean(by_class)) if np.isfinite(by_class).any() else float('nan'),
         pixel_accuracy=float(hits.sum() / total) if total else float('nan'),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from lmii_ros.evaluation.result_folder import Frames
 from lmii_ros.evaluation.result_folder import ResultError
 from lmii_ros.evaluation.result_folder import Results
-from lmii_ros.evaluation.result_folder import iou
+from lmii_ros.metrics import iou
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)

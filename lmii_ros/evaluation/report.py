@@ -149,17 +149,13 @@ def _headlines(found: Results) -> list[Headline]:
     return shown
 
 
-def _largest(latency: dict[str, float]) -> float:
-    return latency.get('p99', max(latency.values()))
-
-
 def _class_scores(confusion: np.ndarray, classes: ClassTable) -> list[ClassScore]:
     if not confusion.any():
         return []
     hits = np.diag(confusion)
     truth = confusion.sum(axis=1)
     labelled = confusion[:, :len(classes)].sum(axis=0)
-    iou = result_folder.iou(hits, truth, labelled)
+    iou = metrics.iou(hits, truth, labelled)
 
     def share(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
         return [int(a) / int(b) if b else None for a, b in zip(part, whole)]

@@ -184,16 +184,6 @@ def read(directory: str | Path) -> Results:
         _run(directory / RUN))
 
 
-def iou(true_positive: np.ndarray, truth: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """
-    Return the intersection over union of pixel counts, NaN where a class is in neither.
-
-    The counts are of any one shape; the last axis is the class.
-    """
-    union = np.asarray(truth + label - true_positive, np.float64)
-    return np.divide(true_positive, union, out=np.full(union.shape, np.nan), where=union > 0)
-
-
 def _frames(path: Path, classes: int) -> Frames:
     widths = {
         'stamp_ns': 1, 'miou': 1, 'true_positive': classes, 'truth_pixels': classes,

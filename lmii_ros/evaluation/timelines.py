@@ -14,7 +14,7 @@ from lmii_ros.evaluation.figures import ACCENT
 from lmii_ros.evaluation.figures import MUTED
 from lmii_ros.evaluation.figures import SECOND
 from lmii_ros.evaluation.result_folder import Frames
-from lmii_ros.evaluation.result_folder import iou
+from lmii_ros.metrics import iou
 
 _POINTS = 300
 """Of a timeline at most, however long the bag: as many as can be told apart on a screen."""
