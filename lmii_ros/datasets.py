@@ -22,7 +22,7 @@ from lmii_ros.classes import UNKNOWN
 from lmii_ros.frames import FrameError
 from lmii_ros.frames import decode_compressed
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+_SUFFIXES = ('.jpg', '.jpeg', '.png')
 CLASS_FILE = 'classes.yaml'
 CAMVID_VOID = 11
 CAMVID_TERMS = (
@@ -126,6 +126,12 @@ class Dataset:
                 f'{path}: label {labels[wrong][0].tolist()[::-1] if colored else values[wrong][0]}'
                 f' is none of the {len(self.classes)} classes of {self.classes.name} nor void')
         return classes[places]
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a file has the name of an image."""
+    # macOS leaves a file ._a.png beside a.png.
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith('.')
 
 
 def kind_of(root: Path) -> str | None:
@@ -337,12 +343,9 @@ def _dataset(
 def _images(folder: Path, pattern: str = '*') -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f'no folder {folder}')
-    found = sorted(
-        path for path in folder.glob(pattern)
-        # macOS leaves a file ._a.png beside a.png.
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.'))
+    found = sorted(filter(is_image_file, folder.glob(pattern)))
     if not found:
-        raise DatasetError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
+        raise DatasetError(f'no images ({", ".join(_SUFFIXES)}) in {folder}')
     return found
 
 

@@ -17,9 +17,11 @@ import numpy as np
 from lmii_ros.bags import BagError
 from lmii_ros.bags import BagImage
 from lmii_ros.bags import BagReader
+from lmii_ros.bags import is_bag_file
 from lmii_ros.bags.matching import Match
 from lmii_ros.bags.matching import Stamped
 from lmii_ros.bags.matching import match
+from lmii_ros.datasets import is_image_file
 from lmii_ros.frames import FrameError
 from lmii_ros.frames import decode
 from lmii_ros.frames import decode_compressed
@@ -29,9 +31,6 @@ from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
 
 SYNTHETIC = 'synthetic'
-
-_PICTURES = ('.jpg', '.jpeg', '.png')
-_BAGS = ('.mcap', '.db3', '.bag')
 
 
 class SourceError(ValueError):
@@ -80,9 +79,8 @@ def open_source(
         raise SourceError(
             f'{source}: no such file or folder; expected a folder of pictures, a video, a bag, '
             f'or {SYNTHETIC!r}')
-    if path.suffix in _BAGS or path.is_dir() and (
-            (path / 'metadata.yaml').exists()
-            or any(child.suffix in _BAGS for child in path.iterdir())):
+    if is_bag_file(path) or path.is_dir() and (
+            (path / 'metadata.yaml').exists() or any(map(is_bag_file, path.iterdir()))):
         frames = _bag(path, topic, labels)
     elif path.is_dir():
         frames = _folder(path, labels)
@@ -102,9 +100,9 @@ def _synthetic(size: tuple[int, int] | None, seed: int, rate: float) -> Iterator
 
 
 def _folder(path: Path, labels: str) -> Iterator[SourceFrame]:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)
+    files = sorted(filter(is_image_file, path.iterdir()))
     if not files:
-        raise SourceError(f'{path}: no {", ".join(_PICTURES)} files in this folder')
+        raise SourceError(f'{path}: no .jpg or .png files in this folder')
     if labels and not Path(labels).is_dir():
         raise SourceError(f'{labels}: not a folder of label images')
     pairs = [(file, Path(labels, f'{file.stem}.png') if labels else None) for file in files]

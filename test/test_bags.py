@@ -267,10 +267,12 @@ def test_a_damaged_file_of_a_split_bag_leaves_the_others_and_all_faults_are_told
     # At its start, in the compressed content of its first chunk.
     files[1].write_bytes(data[:200] + b'\xff' * 1000 + data[1200:])
     files[3].write_bytes(files[3].read_bytes()[:-9])
+    (folder / '._part_1.mcap').write_bytes(b'what macOS leaves')
     images, text = until_error(folder)
     assert [image.time_ns // 10**9 for image in images] == [*range(5), *range(10, 20)]
     for told in ('metadata.yaml', 'part_1.mcap is damaged', 'part_3.mcap is cut short'):
         assert told in text
+    assert '._part' not in text
 
 
 @pytest.mark.parametrize('name', ['bag.mcap', 'bag.db3', 'bag.bag', 'bag.txt'])

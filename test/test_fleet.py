@@ -55,6 +55,7 @@ def bags(tmp_path_factory):
     write_bag(folder.parent / 'single', 9, 2)
     shutil.copy(folder.parent / 'single' / 'single.mcap', folder / 'single.mcap')
     (folder / 'notes.txt').write_text('no bag')
+    (folder / '._single.mcap').write_text('what macOS leaves')
     return folder
 
 

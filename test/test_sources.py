@@ -37,6 +37,9 @@ def folder(tmp_path):
         (images / name).write_bytes(data)
         cv2.imwrite(str(labels / f'{name[0]}.png'), label_image(value))
     (images / 'notes.txt').write_text('not a picture')
+    # What macOS leaves.
+    (images / '._a.png').write_bytes(b'x')
+    (images / '._run.mcap').write_bytes(b'x')
     return images, labels
 
 

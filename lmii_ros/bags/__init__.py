@@ -8,9 +8,10 @@ from lmii_ros.bags.reading import BagImage
 from lmii_ros.bags.reading import BagMessage
 from lmii_ros.bags.reading import BagReader
 from lmii_ros.bags.reading import image_topics
+from lmii_ros.bags.reading import is_bag_file
 from lmii_ros.bags.reading import read_images
 from lmii_ros.bags.writing import ImageBagWriter
 
 __all__ = [
     'IMAGE_TYPES', 'BagError', 'BagImage', 'BagMessage', 'BagReader', 'ImageBagWriter',
-    'image_topics', 'read_images']
+    'image_topics', 'is_bag_file', 'read_images']

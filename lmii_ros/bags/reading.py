@@ -23,7 +23,7 @@ from lmii_ros.bags.cut_mcap import is_cut
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
-_STORAGE_SUFFIXES = ('.mcap', '.db3')
+_SUFFIXES = ('.mcap', '.db3', '.bag')
 _RESCUE = {
     '.db3': '; if it is damaged, `sqlite3 OLD.db3 .recover | sqlite3 NEW.db3` may rescue a part',
     '.bag': '; if it is damaged, `rosbag reindex` may rescue a part'}
@@ -206,7 +206,8 @@ class BagReader:
             raise BagError(f'{path}: no such bag')
         files, faults = [path], []
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+            files = sorted(
+                file for file in path.iterdir() if is_bag_file(file) and file.suffix != '.bag')
             if (path / 'metadata.yaml').exists():
                 try:
                     return [self._opened(path)], ''
@@ -233,6 +234,12 @@ class BagReader:
 
     def _opened(self, path: Any) -> Ros1Reader | Ros2Reader:
         return self._stack.enter_context(Ros1Reader(path) if self.is_ros1 else Ros2Reader(path))
+
+
+def is_bag_file(path: Path) -> bool:
+    """Return whether a file has a name of one of a bag, of ROS 1 or of rosbag2."""
+    # macOS leaves a file ._a.mcap beside a.mcap.
+    return path.suffix in _SUFFIXES and not path.name.startswith('.')
 
 
 def image_topics(path: str | Path) -> dict[str, str]:

@@ -28,6 +28,7 @@ import cv2
 from tqdm import tqdm
 
 from lmii_ros import weights
+from lmii_ros.bags import is_bag_file
 from lmii_ros.benchmark import interleaved
 from lmii_ros.classes import ClassTable
 from lmii_ros.evaluation import bag
@@ -38,7 +39,6 @@ from lmii_ros.evaluation.tally import FrameTotals
 from lmii_ros.metrics import Counts
 from lmii_ros.segmenter import Segmenter
 
-STORAGE_SUFFIXES = ('.mcap', '.db3', '.bag')
 DONE = 'done.json'
 """File in a bag's folder of results that tells with what they were made; written last."""
 
@@ -233,7 +233,7 @@ def _bags(folder: Path, out: Path) -> Iterator[Path]:
         elif path.is_dir():
             for child in sorted(path.iterdir(), reverse=True):
                 (links if child.is_symlink() else todo).append(child)
-        elif path.suffix in STORAGE_SUFFIXES:
+        elif is_bag_file(path):
             yield path
 
 
