@@ -243,6 +243,18 @@ def test_nodes_that_start_at_once_share_a_compiled_network(cache):
 
 
 @needs_openvino
+def test_nothing_is_told_to_anyone_of_a_start(tmp_path):
+    # What OpenVINO tells a server it does in a thread, and remembers in the user's home.
+    pytest.importorskip('openvino')
+    program = (
+        'import threading; import lmii_ros.engines.openvino; '
+        'assert threading.active_count() == 1, threading.enumerate()')
+    subprocess.run(
+        [sys.executable, '-c', program], cwd=Path(__file__).parents[1], check=True,
+        env={**os.environ, 'HOME': str(tmp_path)})
+    assert not list(tmp_path.glob('intel*'))
+
+
 def test_without_a_folder_that_can_be_written_all_is_made_anew_at_each_start(tmp_path):
     package = Path(engines.__file__).parents[1]
     shutil.copytree(

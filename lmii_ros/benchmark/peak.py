@@ -76,7 +76,7 @@ class _MatMul(nn.Module):
 
 
 def _openvino_candidates(precision: str, threads: int) -> dict[str, Callable[[], object]]:
-    import openvino
+    from lmii_ros.engines.openvino import openvino
     from lmii_ros.engines.openvino import settings
     core = openvino.Core()
     found = {}

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Sequence
 
 import numpy as np
-import openvino
 import torch
 from torch import nn
 
@@ -24,6 +24,10 @@ from lmii_ros.engines.host import CompiledNetwork
 from lmii_ros.engines.host import HostEngine
 from lmii_ros.engines.quantization import quantize
 from lmii_ros.weights import WeightInfo
+
+# With it, each start of a node would tell a server on the internet, from a thread that stays.
+sys.modules.setdefault('openvino_telemetry', None)
+import openvino  # noqa: E402
 
 MODEL = 'network.xml'
 EXAMPLE_SIZE = (96, 128)
