@@ -227,6 +227,8 @@ def test_pictures_of_several_bags_tell_their_bag_and_the_time_in_it(tmp_path):
         made_results.make(tmp_path / name, 20, first=first)
     fleet.merge(fleet.Fleet(folder=tmp_path, out=tmp_path), ['later', 'town/a'])
     shown = report.write(tmp_path).read_text()
+    # Between two bags may lie days.
+    assert 'frame (of several bags)' in shown
     assert set(re.findall('<strong>(Frame[^<]*)</strong>', shown)) == {
         f'Frame {index} of {name} at {index / 15:.2f} s'
         for name in ('later', 'town/a') for index in (5, 15)}

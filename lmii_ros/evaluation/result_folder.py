@@ -102,9 +102,16 @@ class Frames:
         return self.truth_pixels.any(axis=1)
 
     @property
+    def breaks(self) -> str:
+        """Return what keeps the frames from being one drive in its order, else empty."""
+        if len(set(self.bag)) > 1:
+            return 'of several bags'
+        return 'the stamps jump back' if (np.diff(self.stamp_ns) < 0).any() else ''
+
+    @property
     def seconds(self) -> np.ndarray:
-        """Return seconds since the first stamp, float64 [N]; row numbers if stamps jump back."""
-        if (np.diff(self.stamp_ns) < 0).any():
+        """Return seconds since the first stamp, float64 [N]; row numbers if it is no one drive."""
+        if self.breaks:
             return np.arange(len(self), dtype=np.float64)
         return (self.stamp_ns - self.stamp_ns[:1]) / 1e9
 

@@ -92,8 +92,7 @@ def _miou(frames: Frames, starts: np.ndarray) -> np.ndarray:
 
 
 def _time_axis(axes: Axes, frames: Frames) -> None:
-    jumps = (np.diff(frames.stamp_ns) < 0).any()
-    axes.set_xlabel('frame (the stamps jump back)' if jumps else 'seconds')
+    axes.set_xlabel(f'frame ({frames.breaks})' if frames.breaks else 'seconds')
     first, last = frames.seconds[[0, -1]]
     axes.set_xlim(first, max(last, first + 1e-3))
 
