@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import os
@@ -13,6 +14,7 @@ import threading
 from contextlib import contextmanager
 from typing import Callable
 from typing import Iterator
+from typing import NoReturn
 from typing import Protocol
 
 import rclpy
@@ -84,9 +86,16 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     gc.collect()
     if threading.active_count() > 1:
         # It is in a library's call, in the midst of which Python would end with an abort.
-        sys.stderr.flush()
-        os._exit(code)
+        end(code)
     return code
+
+
+def end(code: int) -> NoReturn:
+    """End the process as it is: to take down the libraries of a network takes seconds."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
@@ -153,6 +162,9 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
         rclpy.try_shutdown()
         # That has put back the handlers that rclpy once found.
         _ignore_signals()
+        if node is not None:
+            # A thread that is left behind may hold the node.
+            node.destroy_node()
 
 
 def _ignore_signals() -> None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import traceback
@@ -14,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
+from typing import NoReturn
 from typing import Sequence
 
 import numpy as np
@@ -353,13 +353,13 @@ def _nanoseconds(stamp: Time) -> int:
     return 10 ** 9 * stamp.sec + stamp.nanosec
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run the node as a process."""
     # OpenMP reads it when torch is imported: threads that spin while they wait make a frame last
     # ten times as long as soon as another process wants the core.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    return process.run(SegmentationNode)
+    process.end(process.run(SegmentationNode))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
