@@ -214,7 +214,7 @@ def test_signals_when_idle(start_node, client, tiny_weights, number):
 def shared_memory(process):
     """Return the files of Fast DDS that a process has mapped."""
     maps = Path(f'/proc/{process}/maps').read_text()
-    return set(re.findall(r'/dev/shm/fastrtps_\w+', maps))
+    return set(re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}', maps))
 
 
 def check_end(node, number):

@@ -89,10 +89,11 @@ def run(demo: Demo) -> None:
         finally:
             rclpy.try_shutdown()
     print(f'\r{recorder.progress()}')
-    if not recorder.samples:
+    if not recorder.latencies_s:
         raise DemoError('no frame was labelled')
     _print_scores(recorder, info.classes)
-    print(f'contact sheet: {_write_contact_sheet(recorder, folder)}')
+    if recorder.samples:
+        print(f'contact sheet: {_write_contact_sheet(recorder, folder)}')
     print(f'annotated bag: {folder / "bag"}')
 
 
