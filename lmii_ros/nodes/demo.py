@@ -131,7 +131,9 @@ def _record(
             # Once: a second signal may come when the process has no handler left.
             camera.terminate()
             told_to_end = True
-        if camera.poll() is not None and now - recorder.last_message > LAST_FRAME_TIMEOUT_S:
+        # The network may still be made ready for the first frame.
+        limit_s = LAST_FRAME_TIMEOUT_S if recorder.latencies_s else START_TIMEOUT_S
+        if camera.poll() is not None and now - recorder.last_message > limit_s:
             return
 
 
