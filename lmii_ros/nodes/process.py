@@ -162,9 +162,6 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
         rclpy.try_shutdown()
         # That has put back the handlers that rclpy once found.
         _ignore_signals()
-        if node is not None:
-            # A thread that is left behind may hold the node.
-            node.destroy_node()
 
 
 def _ignore_signals() -> None:
