@@ -178,10 +178,7 @@ class Operation:
         :raises Cancelled: If a calibration was told to end.
         """
         try:
-            try:
-                self._settle(decode, frame.shape[:2], settings, finish)
-            except ValueError as error:
-                raise NodeFailed(f'no operating point: {error}') from error
+            self._settle(decode, frame.shape[:2], settings, finish)
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
             return segmentation
@@ -249,6 +246,8 @@ class Operation:
                 self._choose(decode, demand, anew)
             else:
                 self._fix(demand)
+        except ValueError as error:
+            raise NodeFailed(f'no operating point: {error}') from error
         except OutOfMemory:
             # The network that there is will have to do.
             self._demand = demand
