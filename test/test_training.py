@@ -744,6 +744,19 @@ def test_a_network_learns_from_a_teacher_where_there_are_no_labels(data, tmp_pat
     assert miou[0] < 0.3 < 0.5 < miou[1]
 
 
+def test_a_teacher_sees_images_at_the_scale_of_its_own_training(data, tmp_path):
+    recipe = read_recipe(tmp_path, epochs=1)
+    path = train(
+        recipe, camvid(data, 'train'), None, tmp_path / 'out', device=CPU, workers=0)
+    frame = torch.randint(256, (1, 64, 64, 3), dtype=torch.uint8)
+    doubled = frame.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    logits = [
+        trainer._teacher(
+            replace(recipe, teacher=str(path), input_size=size), camvid(data, 'train'), CPU)(seen)
+        for size, seen in (((64, 64), frame), ((128, 128), doubled))]
+    torch.testing.assert_close(*logits)
+
+
 def write_camvid_without_labels(data, root):
     shutil.copytree(data, root)
     for path in (root / 'trainannot').iterdir():

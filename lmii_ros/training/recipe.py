@@ -55,7 +55,7 @@ class Recipe:
     :param overlap_weight: Weight of the missed overlap (one less the IoU of probabilities, mean
         over classes) beside the cross entropy.
     :param teacher: Weight file, a path or a shipped name, whose softened probabilities are learned
-        beside the labels; empty for none.
+        beside the labels; empty for none. It sees the images at the scale of its own training.
     :param loss_stride: The loss is computed on every so many-th row and column, at an offset drawn
         anew each step: a coarse head learns nothing from more, and it takes most of a step.
     :param precision: ``fp32``, or ``bf16`` for autocast.

@@ -26,6 +26,7 @@ from lmii_ros.datasets import Dataset
 from lmii_ros.datasets import hold_out
 from lmii_ros.networks.deployment import Normalization
 from lmii_ros.networks.lpsnet import LPSNet
+from lmii_ros.segmenter import STRIDE
 from lmii_ros.training import growth
 from lmii_ros.training import images
 from lmii_ros.training import parallel
@@ -239,19 +240,24 @@ def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
 
 
 class _Teacher(nn.Module):
-    """A trained network, for frames as the data set has them."""
+    """A trained network, for frames as the data set has them, which it sees at its own scale."""
 
-    def __init__(self, info: WeightInfo, network: nn.Module) -> None:
+    def __init__(self, info: WeightInfo, network: nn.Module, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         self.normalize = Normalization(info.mean, info.std)
         self.network = network
         self.align_corners = network.align_corners
 
     @torch.no_grad()
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        frames = self.normalize(frames).contiguous(memory_format=torch.channels_last)
+        frames = self.normalize(frames)
+        size = [
+            max(STRIDE, STRIDE * round(self.scale * pixels / STRIDE))
+            for pixels in frames.shape[-2:]]
+        frames = resized(frames, size, align_corners=False)
         with torch.autocast(frames.device.type, torch.bfloat16):
-            return self.network(frames)
+            return self.network(frames.contiguous(memory_format=torch.channels_last))
 
 
 def _teacher(recipe: Recipe, training: Dataset, device: torch.device) -> _Teacher | None:
@@ -262,7 +268,8 @@ def _teacher(recipe: Recipe, training: Dataset, device: torch.device) -> _Teache
         raise RecipeError(
             f'teacher {recipe.teacher}: expected the classes of {training.classes.name}, found '
             f'those of {info.classes.name}')
-    return _Teacher(info, network).eval().to(device, memory_format=torch.channels_last)
+    scale = info.input_size[0] / recipe.input_size[0]
+    return _Teacher(info, network, scale).eval().to(device, memory_format=torch.channels_last)
 
 
 def _steps(recipe: Recipe, length: int) -> int:
