@@ -157,6 +157,19 @@ def test_there_are_points_to_fall_back_on_between_those_that_were_timed():
     assert untimed > 400
 
 
+def test_the_fastest_is_timed_to_fall_back_on_where_the_smallest_of_a_file_is_chosen():
+    latencies = {
+        Candidate(OperatingPoint(Path(f'{file}.safetensors'), 'fp32', height), miou): taken_s
+        for file, height, miou, taken_s in (
+            ('good', 96, 0.48, 0.0129), ('good', 128, 0.59, 0.0149),
+            ('fast', 192, 0.31, 0.0085), ('fast', 288, 0.49, 0.0183))}
+    choice = search(
+        list(latencies), lambda one: Timing(one, latencies[one], latencies[one]), 0.8 / 60)
+    assert choice.timing.p90_s == 0.0129
+    points = search_module.ladder(list(latencies), choice)
+    assert [point.p90_s for point in points] == [0.0085, 0.0129, 0.0149]
+
+
 def test_what_the_machine_cannot_run_is_passed_over():
     latencies = random_table(1)
     choice = search(
@@ -389,8 +402,9 @@ def test_a_steady_machine_brings_next_to_no_switch(fps, seed):
     points = [replace(point, p90_s=point.p90_s * 20 / fps) for point in POINTS]
     drive = Drive(points, 4, fps, seed)
     drive.run(300)
-    # One excursion, by chance, in five minutes.
-    assert len(drive.switches) <= 2
+    # One excursion, by chance, in five minutes, and up again in one step or two.
+    assert len([after for _, before, after in drive.switches if after < before]) <= 1
+    assert len(drive.switches) <= 3
     assert drive.controller.index == 4
     assert drive.lost <= 0.02 * drive.sent
 
@@ -408,6 +422,17 @@ def test_a_disturbance_is_left_within_3_s_and_forgotten_after_it(seed):
     assert drive.lost <= 5
     assert drive.controller.index == 4
     assert len(drive.switches) <= 4
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_no_better_point_is_tried_while_a_disturbance_of_20_s_lasts(seed):
+    drive = Drive(POINTS, 4, 20, seed)
+    drive.run(30)
+    # A point with few threads is not slowed, from there any seems to fit.
+    drive._takes = lambda p90_s: p90_s if p90_s < 0.03 else 2 * p90_s
+    drive.run(20)
+    assert all(after < before for _, before, after in drive.switches)
+    assert 1 <= len(drive.switches) <= 2
 
 
 @pytest.mark.parametrize('load', [1.15, 1.3, 1.5, 2.0, 3.0])

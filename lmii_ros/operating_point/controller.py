@@ -30,13 +30,16 @@ LOST_WINDOW_S = 10.0
 """Share of the frames of so many last seconds that is too much to lose."""
 LOWER_SHARE = 0.6
 """The point to step down to takes at most this share of the time, where there is one."""
-PATIENCE_S = 10.0
-"""So long a better point must be expected to fit before it is taken."""
-BEYOND = 3
+PATIENCE_S = 20.0
+"""
+So long a better point must be expected to fit before it is taken. With 10 s, a process that took a
+core for 20 s was tried against once more while it lasted, which lost frames again.
+"""
+BEYOND = 2
 """A point above the one that was chosen by measurement must do so for this many times as long."""
 PROVEN = 10
 """A point that had to be left within this many times its waiting time has failed."""
-MAX_FAILURES = 6
+MAX_FAILURES = 5
 """The waiting time doubles with each failure, up to this many times."""
 CALMER = 0.75
 """Once frames take less than this share of what they took before, the load is another one."""
@@ -104,7 +107,7 @@ class Controller:
             at: since for at, since in self._fits_since.items()
             if at not in self._excluded and (self.index >= self._home or at <= self._home)}
         # As a load goes away, better points fit one after the other.
-        latest = min(since.values(), default=0.0) + WINDOW_S
+        latest = min(since.values(), default=0.0) + PATIENCE_S / 2
         return max((at for at in since if since[at] <= latest), default=None)
 
     @property

@@ -19,8 +19,10 @@ MIN_GAIN = 0.002
 MIN_STEP = 0.01
 """Least gain of expected mIoU (1 point) of a point that was not timed, to be worth a switch."""
 RESERVE = 0.6
-"""Share of the chosen one's latency; the best candidate that is so fast is timed too, and the
-smallest of the file, to fall back on."""
+"""
+Share of the chosen one's latency; the best candidate that is so fast is timed too, or if there is
+none, the fastest, and the smallest of the file, to fall back on.
+"""
 
 Measure = Callable[[Candidate], 'Timing | None']
 
@@ -244,11 +246,15 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
 def _reserve(
     families: Sequence[Sequence[Candidate]], timed: dict[Candidate, Timing], limit_s: float,
 ) -> Candidate | None:
-    """Return the best candidate that is expected to take at most so long, if not yet timed."""
-    best = None
+    """
+    Return the best candidate that is expected to take at most so long, else the fastest.
+
+    :return: None if it has been timed already.
+    """
+    expected = []
     for rungs in families:
         known = [timed[rung] for rung in rungs if rung in timed]
-        for rung in rungs if known else ():
-            if predict(known, rung).p90_s <= limit_s and (best is None or rung.miou > best.miou):
-                best = rung
-    return best if best not in timed else None
+        if known:
+            expected += [predict(known, rung) for rung in rungs]
+    reserve = choose(expected, limit_s).candidate
+    return reserve if reserve not in timed else None
