@@ -402,9 +402,8 @@ def test_a_steady_machine_brings_next_to_no_switch(fps, seed):
     points = [replace(point, p90_s=point.p90_s * 20 / fps) for point in POINTS]
     drive = Drive(points, 4, fps, seed)
     drive.run(300)
-    # One excursion, by chance, in five minutes, and up again in one step or two.
-    assert len([after for _, before, after in drive.switches if after < before]) <= 1
-    assert len(drive.switches) <= 3
+    # One excursion, by chance, in five minutes.
+    assert len(drive.switches) <= 2
     assert drive.controller.index == 4
     assert drive.lost <= 0.02 * drive.sent
 

@@ -21,8 +21,8 @@ MIN_SLOW = 5
 MAX_SLOW = 0.25
 """Share of the window's frames that may take longer than the period: few of them lose one."""
 SUSTAINED_S = 0.5
-SUSTAINED_FRAMES = 4
-"""Once most frames of so long, and at least so many, have taken too long, it is enough."""
+SUSTAINED_FRAMES = 6
+"""Once half of the frames of so long, and at least so many, do not fit, it is enough."""
 SAME_LOAD_S = 5.0
 """Two points that follow each other within so long were under the same load."""
 MAX_LOST = 0.02
@@ -228,7 +228,8 @@ class Controller:
         recent = [took_s for at, took_s in self._frames if at >= now - SUSTAINED_S]
         if len(recent) < SUSTAINED_FRAMES:
             recent = [took_s for _, took_s in list(self._frames)[-SUSTAINED_FRAMES:]]
-        if len(recent) >= SUSTAINED_FRAMES and _percentile(recent, 0.25) > self._period_s and (
+        # Before the first is lost: the median, and what no longer fits though it is not yet slow.
+        if len(recent) >= SUSTAINED_FRAMES and _percentile(recent, 0.5) > self._limit_s and (
                 self._frames[0][0] <= now - SUSTAINED_S):
             return True
         # A camera that is faster than the target loses frames as it should.
