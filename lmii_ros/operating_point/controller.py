@@ -53,7 +53,8 @@ class Controller:
     two in succession lose a frame. So what is judged, and called p90 here, is the p90 of the means
     of two frames in succession.
 
-    Down: when too many of these means exceed the frame period, or frames are lost. Up: when for a
+    Down: when too many of these means exceed the frame period, half a second of frames does not
+    fit, or frames are lost. Up: when for a
     while a better point was expected to fit the budget. What to expect of a point is its
     calibrated p90, plus what frames always took beyond that, times the present slowdown; but of
     one that had to be left, and those below it, what was seen there.
