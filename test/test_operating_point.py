@@ -20,6 +20,7 @@ from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import OperatingPointError
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point import cache
+from lmii_ros.operating_point import calibration as calibration_module
 from lmii_ros.operating_point import search as search_module
 from lmii_ros.operating_point.cache import TimingCache
 from lmii_ros.operating_point.calibration import Calibration
@@ -247,6 +248,21 @@ def test_a_precision_that_is_not_faster_is_timed_only_where_it_is_asked_for(
     assert chosen('auto') == OperatingPoint(path, 'fp32', 128)
     assert chosen('fp16') == OperatingPoint(path, 'fp16', 64)
     assert calibration.measured == 0
+
+
+def test_a_candidate_whose_median_fits_has_some_more_rounds_to_be_calm(
+        rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    rounds = [[0.01] * 8 + [0.05] * 4, [0.01] * 8 + [0.04] * 4, [0.01] * 8 + [0.015] * 4]
+    monkeypatch.setattr(calibration_module, '_round', lambda path, hopeless_s: left.pop(0))
+    for budget_s, expected_s, after in ((0.02, 0.015, 0), (0.05, 0.04, 1), (0.009, 0.04, 1)):
+        left = list(rounds)
+        calibration = Calibration(
+            lambda: np.zeros((64, 96, 3), np.uint8), offers([rated_weights], rated_weights),
+            engine='torch', anew=True)
+        one = candidates(offers([rated_weights], rated_weights), 64)[0]
+        assert calibration.measure(one, budget_s).p90_s == pytest.approx(expected_s)
+        assert len(left) == after
 
 
 def test_what_was_measured_is_looked_up_until_it_is_measured_anew(
