@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from rclpy.qos import DurabilityPolicy  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
 from ros_client import nanoseconds  # noqa: E402
 from ros_client import pixels  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
@@ -56,6 +58,15 @@ def test_every_picture_of_a_folder_once_then_the_end(start_node, client, folder)
     assert all(message.header.frame_id == 'camera_optical_frame' for message in images)
     stamps = [nanoseconds(message) for message in images]
     assert stamps == sorted(set(stamps))
+
+
+def test_a_picture_can_be_kept_for_who_subscribes_late(start_node, client, folder):
+    camera = start_node(CAMERA, source=folder[0], rate=1.0, frames=1, loop=True, **{
+        'qos_overrides./image.publisher.durability': 'transient_local'})
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    images = client.listen(Image, 'image', latched)
+    client.until(lambda: images)
+    assert camera.wait() == 0
 
 
 def test_a_loop_with_labels_goes_on_at_the_rate(start_node, client, folder):

@@ -18,7 +18,6 @@ from rclpy.clock import ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
@@ -29,6 +28,7 @@ from lmii_ros import frames
 from lmii_ros import sources
 from lmii_ros.nodes import process
 from lmii_ros.nodes.image_message import image_message
+from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.sources import SourceFrame
@@ -84,7 +84,7 @@ class CameraSimulatorNode(Node):
             elif value_range is not None:
                 descriptor.floating_point_range = [value_range]
             self._parameters[name] = self.declare_parameter(name, default, descriptor).value
-        overriding = {'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
+        overriding = {'qos_overriding_options': QOS_OVERRIDES}
         qos = QoSProfile(depth=10)
         if self._parameters['encoding'] in COMPRESSED:
             self._image_publisher = self.create_publisher(
