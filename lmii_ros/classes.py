@@ -96,9 +96,9 @@ class ClassTable:
         except ClassTableError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
+            found = sorted(map(str, values)) if isinstance(values, dict) else repr(values)
             raise ClassTableError(
-                'a class table needs name, classes, colors and drivable; '
-                f'got {sorted(values) if isinstance(values, dict) else values!r}') from error
+                f'a class table needs name, classes, colors and drivable; got {found}') from error
 
 
 CAMVID = ClassTable(

@@ -4,23 +4,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
+from typing import Iterable
 from typing import Mapping
 from typing import Sequence
 
-import cv2
 import numpy as np
 import yaml
 
 from lmii_ros.classes import CAMVID
 from lmii_ros.classes import CITYSCAPES
 from lmii_ros.classes import ClassTable
+from lmii_ros.classes import ClassTableError
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.frames import FrameError
 from lmii_ros.frames import decode_compressed
+from lmii_ros.frames import decode_label_png
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png')
 CLASS_FILE = 'classes.yaml'
@@ -108,14 +111,13 @@ class Dataset:
         :raises DatasetError: If the file cannot be read or has a label that is no class.
         """
         path = self.labels[index]
-        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if labels is None:
-            raise DatasetError(f'{path}: not a readable image')
         colored = isinstance(next(iter(self.encoding)), tuple)
         channels = 3 if colored else 1
-        if labels.dtype != np.uint8 or labels.size != labels.shape[0] * labels.shape[1] * channels:
-            raise DatasetError(
-                f'{path}: expected 8-bit labels, {channels} channel{"s" * colored}')
+        try:
+            data = path.read_bytes()
+            labels = decode_compressed(data) if colored else decode_label_png(data)
+        except (OSError, FrameError) as error:
+            raise DatasetError(f'{path}: not a readable label image: {error}') from error
         values = labels.reshape(labels.shape[:2] + (channels,)).astype(np.int32)
         values = sum(values[..., channel] << 8 * channel for channel in range(channels))
         keys, classes = _sorted_encoding(self.encoding)
@@ -202,8 +204,10 @@ def camvid(root: Path, split: str) -> Dataset:
             raise DatasetError(
                 f'no folder {folder}; expected CamVid with folders {name} and {name}annot')
         found = _images(folder)
+        annotations = folder.with_name(f'{name}annot')
         images += found
-        labels += [folder.with_name(f'{name}annot') / f'{path.stem}.png' for path in found]
+        labels += [annotations / f'{path.stem}.png' for path in found]
+        _refuse_without_image(annotations.glob('*.png'), labels)
     return _dataset(CAMVID, images, labels, _identity(CAMVID, CAMVID_VOID), CAMVID_TERMS)
 
 
@@ -217,6 +221,9 @@ def camvid_original(root: Path, split: str) -> Dataset:
     :raises DatasetError: If a folder, an image or a label image is missing.
     """
     images = _images(Path(root) / '701_StillsRaw_full')
+    annotations = Path(root) / 'LabeledApproved_full'
+    _refuse_without_image(
+        annotations.glob('*_L.png'), [annotations / f'{path.stem}_L.png' for path in images])
     splits = {path: _camvid_split(path) for path in images}
     counts = {name: list(splits.values()).count(name) for name in CAMVID_SPLITS}
     if counts != CAMVID_SPLITS:
@@ -230,7 +237,7 @@ def camvid_original(root: Path, split: str) -> Dataset:
         for name, members in CAMVID_COLORS.items() for color in members.values()}
     return _dataset(
         CAMVID, images,
-        [Path(root) / 'LabeledApproved_full' / f'{path.stem}_L.png' for path in images],
+        [annotations / f'{path.stem}_L.png' for path in images],
         encoding | {(0, 0, 0): UNKNOWN}, CAMVID_TERMS)
 
 
@@ -266,15 +273,20 @@ def cityscapes(root: Path, split: str) -> Dataset:
     bases = [
         Path(root) / 'gtFine' / path.relative_to(Path(root) / 'leftImg8bit').with_name(
             path.name.replace('_leftImg8bit.png', '_gtFine_')) for path in images]
-    if Path(f'{bases[0]}labelTrainIds.png').is_file():
-        kind, encoding = 'labelTrainIds', _identity(CITYSCAPES, UNKNOWN)
-    else:
-        kind = 'labelIds'
-        encoding = dict.fromkeys(range(34), UNKNOWN) | {
-            label: index for index, label in enumerate(CITYSCAPES_IDS)}
-    return _dataset(
-        CITYSCAPES, images, [Path(f'{base}{kind}.png') for base in bases], encoding,
-        CITYSCAPES_TERMS)
+    encodings = {
+        'labelTrainIds': _identity(CITYSCAPES, UNKNOWN),
+        'labelIds': dict.fromkeys(range(34), UNKNOWN) | {
+            label: index for index, label in enumerate(CITYSCAPES_IDS)}}
+
+    def made(kind: str) -> int:
+        return sum(Path(f'{base}{kind}.png').is_file() for base in bases)
+
+    kind = max(encodings, key=made)
+    labels = [Path(f'{base}{kind}.png') for base in bases]
+    for name in split.split('+'):
+        _refuse_without_image(
+            (Path(root) / 'gtFine' / name).glob(f'*/*_gtFine_{kind}.png'), labels)
+    return _dataset(CITYSCAPES, images, labels, encodings[kind], CITYSCAPES_TERMS)
 
 
 def folder(root: Path, split: str) -> Dataset:
@@ -287,7 +299,6 @@ def folder(root: Path, split: str) -> Dataset:
     all in ``images`` and ``labels``, and ``SPLIT.txt`` has the images' names, one a line.
 
     :raises DatasetError: If a file is missing or ``classes.yaml`` says nothing of use.
-    :raises ClassTableError: If the class table is malformed.
     """
     root = Path(root)
     try:
@@ -295,7 +306,10 @@ def folder(root: Path, split: str) -> Dataset:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DatasetError(
             f'{root / CLASS_FILE} cannot be read: {" ".join(str(error).split())}') from error
-    classes = ClassTable.from_dict(table)
+    try:
+        classes = ClassTable.from_dict(table)
+    except ClassTableError as error:
+        raise DatasetError(f'{root / CLASS_FILE}: {error}') from error
     void = table.get('void', UNKNOWN)
     if not isinstance(void, int) or not len(classes) <= void <= 255:
         raise DatasetError(
@@ -304,14 +318,13 @@ def folder(root: Path, split: str) -> Dataset:
     for name in split.split('+'):
         listed = root / f'{name}.txt'
         if listed.is_file():
-            images += [root / 'images' / line for line in listed.read_text().splitlines() if line]
+            images += _listed(listed, root / 'images')
         else:
             images += _images(root / 'images' / name)
-    for path in images:
-        if not path.is_file():
-            raise DatasetError(f'no image {path}, which a list names')
     labels = [
         root / 'labels' / path.relative_to(root / 'images').with_suffix('.png') for path in images]
+    for name in split.split('+'):
+        _refuse_without_image((root / 'labels' / name).glob('*.png'), labels)
     return _dataset(
         classes, images, labels, _identity(classes, void), str(table.get('terms', '')))
 
@@ -337,7 +350,31 @@ def _dataset(
             raise DatasetError(f'no label image {label} for {image}')
     if not images:
         raise DatasetError(f'no images for {classes.name}')
+    for label, count in Counter(labels).items():
+        if count > 1:
+            raise DatasetError(f'{count} images have the label image {label}, expected one')
     return Dataset(classes, tuple(images), tuple(labels), encoding, terms)
+
+
+def _refuse_without_image(found: Iterable[Path], labels: Sequence[Path]) -> None:
+    """Raise if a label image that was found is none of those of the images."""
+    alone = {path for path in found if is_image_file(path)} - set(labels)
+    if alone:
+        raise DatasetError(f'no image for the label image {min(alone)}')
+
+
+def _listed(file: Path, folder: Path) -> list[Path]:
+    """Return the images that a list names, by their paths in a folder, one a line."""
+    try:
+        # Some editors begin a file with a byte order mark.
+        lines = file.read_text('utf-8-sig').splitlines()
+    except ValueError as error:
+        raise DatasetError(f'{file}: {error}') from error
+    images = [folder / line.strip() for line in lines if line.strip()]
+    for path in images:
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise DatasetError(f'no image {path} in {folder}, which {file} names')
+    return images
 
 
 def _images(folder: Path, pattern: str = '*') -> list[Path]:

@@ -47,6 +47,8 @@ ENCODINGS = (*_CONVERSIONS, *_WIDE, *_GENERIC)
 """Every `encoding` of sensor_msgs/Image that :func:`decode` takes."""
 
 _PNG = b'\x89PNG\r\n\x1a\n'
+_GREY_8_BIT = (8, 0)
+"""Bit depth and colour type, as a PNG's header has them."""
 _JPEG = b'\xff\xd8\xff'
 
 
@@ -131,8 +133,9 @@ def decode_label_png(data: Any) -> np.ndarray:
     :raises FrameError: If it is no whole PNG of one 8-bit channel.
     """
     labels = _picture(data, cv2.IMREAD_UNCHANGED)
-    # OpenCV gives the colours of a palette, never its indices.
-    if labels.ndim != 2 or labels.dtype != np.uint8 or not bytes(_buffer(data)[:8]) == _PNG:
+    # OpenCV gives the colours of a palette, never its indices, and spreads fewer bits over 8.
+    header = bytes(_buffer(data)[:26])
+    if not header.startswith(_PNG) or tuple(header[24:]) != _GREY_8_BIT:
         raise FrameError(
             'unknown_encoding', f'no labels from a picture of {labels.dtype} '
             f'{list(labels.shape)}; expected a PNG of one 8-bit channel, without a palette')

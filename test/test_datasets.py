@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import zlib
+
 import cv2
 from lmii_ros.classes import CAMVID
 from lmii_ros.classes import CITYSCAPES
@@ -111,8 +115,24 @@ def test_a_label_out_of_range_is_named(root, label):
     ids=['bgr', 'bgra', '16bit'])
 def test_label_images_of_another_kind_are_refused(root, labels):
     rewrite_label(root, labels)
-    with pytest.raises(DatasetError, match=r'a\.png: expected 8-bit labels'):
+    with pytest.raises(DatasetError, match=r'a\.png: .*expected a PNG of one 8-bit channel'):
         camvid(root, 'train').truth(0)
+
+
+def test_label_images_of_fewer_bits_and_with_a_palette_are_refused(root):
+    # OpenCV would give 255 for the 1 of one bit, and colours for what a palette says.
+    path = root / 'trainannot' / 'a.png'
+    for bits, color_type, row in ((1, 0, b'\x00\x50'), (8, 3, b'\x00\x00\x01\x00\x01')):
+        header = struct.pack('>IIBBBBB', 4, 1, bits, color_type, 0, 0, 0)
+        palette = [(b'PLTE', bytes(6))] if color_type == 3 else []
+        path.write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(
+            struct.pack('>I', len(data)) + name + data
+            + struct.pack('>I', zlib.crc32(name + data))
+            for name, data in (
+                (b'IHDR', header), *palette, (b'IDAT', zlib.compress(row)), (b'IEND', b''))))
+        assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None
+        with pytest.raises(DatasetError, match=r'a\.png: .*8-bit channel, without a palette'):
+            camvid(root, 'train').truth(0)
 
 
 @pytest.mark.parametrize('content', [b'', b'not an image', b'\x89PNG\r\n\x1a\n'])
@@ -122,7 +142,7 @@ def test_unreadable_files_are_named(root, content):
     dataset = camvid(root, 'train')
     with pytest.raises(DatasetError, match=r'train.a\.png: not a readable image'):
         dataset.image(0)
-    with pytest.raises(DatasetError, match=r'trainannot.b\.png: not a readable image'):
+    with pytest.raises(DatasetError, match=r'trainannot.b\.png: not a readable label image'):
         dataset.truth(1)
 
 
@@ -150,6 +170,18 @@ def test_a_folder_without_images_is_named(root):
 def test_a_missing_label_image_is_named(root):
     (root / 'trainannot' / 'b.png').unlink()
     with pytest.raises(DatasetError, match=r'no label image .*trainannot.b\.png'):
+        camvid(root, 'train')
+
+
+def test_a_missing_image_is_told_by_its_label_image(root):
+    (root / 'train' / 'b.png').unlink()
+    with pytest.raises(DatasetError, match=r'no image for the label image .*trainannot.b\.png'):
+        camvid(root, 'train')
+
+
+def test_two_images_of_one_label_image_are_refused(root):
+    shutil.copy(root / 'train' / 'a.png', root / 'train' / 'a.jpg')
+    with pytest.raises(DatasetError, match=r'2 images have the label image .*trainannot.a\.png'):
         camvid(root, 'train')
 
 
@@ -261,8 +293,13 @@ def test_an_incomplete_camvid_is_refused(original):
     content = path.read_bytes()
     path.unlink()
     try:
+        with pytest.raises(DatasetError, match='no image for .*0006R0_f00960_L'):
+            open_dataset(original, 'train')
+        label = original / 'LabeledApproved_full' / '0006R0_f00960_L.png'
+        label.rename(original / 'kept.png')
         with pytest.raises(DatasetError, match="'train': 366.*expected .*'train': 367"):
             open_dataset(original, 'train')
+        (original / 'kept.png').rename(label)
     finally:
         path.write_bytes(content)
 
@@ -302,11 +339,15 @@ def test_cityscapes_with_train_ids(tmp_path):
         open_dataset(tmp_path, 'train')
     with pytest.raises(DatasetError, match='no folder .*leftImg8bit.val'):
         open_dataset(tmp_path, 'val')
+    write_cityscapes(tmp_path, 'train', 'aachen', 1, 'labelTrainIds', labels)
+    shutil.rmtree(tmp_path / 'leftImg8bit' / 'train' / 'bochum')
+    with pytest.raises(DatasetError, match='no image for the label image .*bochum_000002'):
+        open_dataset(tmp_path, 'train')
 
 
 def test_cityscapes_with_label_ids(tmp_path):
     write_cityscapes(
-        tmp_path, 'val', 'lindau', 3, 'labelIds', np.arange(34, dtype=np.uint8)[None])
+        tmp_path, 'val', 'lindau', 3, 'labelIds', np.arange(34, dtype=np.uint8)[None].repeat(4, 0))
     dataset = open_dataset(tmp_path, 'val')
     names = {
         7: 'road', 8: 'sidewalk', 11: 'building', 12: 'wall', 13: 'fence', 17: 'pole',
@@ -350,13 +391,21 @@ def test_what_is_wrong_in_a_folder_of_ones_own_is_named(own):
     (own / 'val.txt').write_text('d.jpg\n')
     with pytest.raises(DatasetError, match=r'no image .*d\.jpg'):
         open_dataset(own, 'val')
+    (own / 'val.txt').write_bytes(b'\xff.jpg')
+    with pytest.raises(DatasetError, match=r'val\.txt: .*decode'):
+        open_dataset(own, 'val')
+    (own / 'val.txt').write_text('\ufeffc.jpg \n \n')
+    assert len(open_dataset(own, 'val')) == 1
+    (own / 'images' / 'train' / 'b.jpg').unlink()
+    with pytest.raises(DatasetError, match=r'no image for the label image .*train.b\.png'):
+        open_dataset(own, 'train')
     for void in (1, 256, 'x'):
         (own / 'classes.yaml').write_text(yaml.safe_dump(TABLE | {'void': void}))
         with pytest.raises(DatasetError, match='void is .* expected 2 to 255'):
             open_dataset(own, 'train')
-    for text in ('a: [', '- 1', ''):
+    for text in ('a: [', '- 1', '', '1: 2\na: 3'):
         (own / 'classes.yaml').write_text(text)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r'classes\.yaml'):
             open_dataset(own, 'train')
 
 

@@ -193,7 +193,15 @@ def test_faults_of_the_data_are_one_line(data, weight_file, capsys):
     assert 'no label image' in error_line(capsys)
     (data / 'valannot' / '1.png').write_bytes(b'x')
     assert evaluate(data, weight_file) == 1
-    assert 'not a readable image' in error_line(capsys).splitlines()[-1]
+    assert 'not a readable label image' in error_line(capsys).splitlines()[-1]
+
+
+def test_what_an_earlier_evaluation_left_is_not_taken_for_the_result(
+        data, weight_file, tmp_path, capsys):
+    report = tmp_path / 'report.json'
+    report.write_text('{"miou": 0.9}')
+    assert evaluate(data, weight_file, '--split', 'test', '--json', report) == 1
+    assert report.read_text() == ''
 
 
 def test_faults_of_the_weights_are_one_line(data, weight_file, tmp_path, capsys):

@@ -176,6 +176,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path):
     assert [record['epoch'] for record in read_log(out)] == list(range(1, 61))
 
 
+def test_two_runs_do_not_write_to_one_folder(data, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=1)
+    with trainer.claimed(tmp_path / 'out'):
+        assert cli.main([
+            'train', str(recipe), '--data', str(data), '--out', str(tmp_path / 'out')]) == 1
+    assert 'another training writes to' in capsys.readouterr().err.splitlines()[-1]
+    assert not list((tmp_path / 'out').iterdir())
+
+
 def test_a_finished_run_is_not_repeated(data, tmp_path):
     recipe = read_recipe(tmp_path, epochs=2)
     arguments = recipe, camvid(data, 'train'), None, tmp_path / 'out'

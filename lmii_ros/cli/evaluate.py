@@ -85,8 +85,9 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     from lmii_ros import datasets
     from lmii_ros.evaluation import dataset
     if options.json:
-        # Now, since an evaluation takes long and the file may not be possible.
-        options.json.touch()
+        # Now, since an evaluation takes long and the file may not be possible; and emptied, so
+        # that nobody takes what an earlier one left for the result of one that fails.
+        options.json.write_text('')
     if options.out:
         from lmii_ros.evaluation import dataset_pictures
         options.out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def _train(options: argparse.Namespace) -> None:
     from lmii_ros.segmenter import Segmenter
     from lmii_ros.training import parallel
     from lmii_ros.training import recipe
+    from lmii_ros.training.trainer import claimed
     from lmii_ros.training.trainer import inherit_miou
     from lmii_ros.training.trainer import train
     chosen = recipe.read(options.recipe)
@@ -62,19 +64,23 @@ def _train(options: argparse.Namespace) -> None:
     elif options.val:
         validation = opened(options.val)
         trained_on = [name for name in options.val.split('+') if name in chosen.split.split('+')]
+        if trained_on and chosen.miou_of:
+            # What cannot be found is better said now than after the training.
+            weights.find(chosen.miou_of)
     writes = parallel.join().writes
     device = parallel.local_device(select_device(options.device))
     try:
-        path = train(
-            chosen,
-            training,
-            validation,
-            options.out,
-            device=device,
-            workers=options.workers,
-            compiled=options.compile,
-            stop_after=options.stop_after,
-        )
+        with claimed(options.out) if writes else nullcontext():
+            path = train(
+                chosen,
+                training,
+                validation,
+                options.out,
+                device=device,
+                workers=options.workers,
+                compiled=options.compile,
+                stop_after=options.stop_after,
+            )
     except Exception as error:
         if not engines.is_out_of_memory(error):
             raise

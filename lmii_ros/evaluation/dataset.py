@@ -67,7 +67,8 @@ def miou_by_height(segmenter: Segmenter, dataset: Dataset) -> dict[int, float]:
     The heights are the training's own and the multiples of 32 next to :data:`LADDER` times it.
     """
     trained = segmenter.info.input_size[0]
-    heights = {trained, *(32 * round(trained * factor / 32) for factor in LADDER)}
+    heights = {
+        trained, *(32 * max(1, round(trained * factor / 32)) for factor in LADDER)}
     result = {}
     for height in sorted(heights):
         segmenter.input_height = height

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
+import os
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -192,6 +196,28 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
         recipe=recipe.to_dict(),
         license=training.terms,
     )
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """
+    Have a folder for a run alone: of two that write there neither could be resumed.
+
+    One may be alive unseen, as processes of torchrun are after it was killed.
+
+    :raises CheckpointError: If another process has it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f'another training writes to {out}; end it, or use another folder') from error
+        yield
+    finally:
+        os.close(folder)
 
 
 def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
