@@ -181,6 +181,38 @@ def test_what_the_machine_cannot_run_is_passed_over():
         search(list(latencies), lambda one: None, 0.1)
 
 
+@pytest.mark.parametrize('count', range(1, 6))
+def test_a_search_that_is_out_of_time_still_has_something_to_fall_back_on(count, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(search_module.time, 'monotonic', lambda: clock[0])
+    for seed in range(50):
+        latencies = random_table(seed)
+        clock[0] = 0.0
+
+        def measure(one):
+            clock[0] += 1.0
+            return Timing(one, latencies[one], latencies[one])
+
+        choice = search(list(latencies), measure, 0.04, limit_s=count - 0.5)
+        assert clock[0] <= count + 2
+        points = search_module.ladder(list(latencies), choice)
+        smallest = min(one.point.input_height for one in latencies)
+        assert points[0] is not choice.timing or (
+            choice.timing.candidate.point.input_height == smallest)
+
+
+def test_sizes_that_the_memory_does_not_allow_leave_the_smaller_ones():
+    latencies = {
+        Candidate(
+            OperatingPoint(Path(f'{file}.safetensors'), 'fp32', height), miou + height / 1e4):
+            height / 1e4
+        for file, miou in (('big', 0.6), ('small', 0.3)) for height in range(192, 480, 32)}
+    choice = search(
+        list(latencies),
+        lambda one: None if one.miou > 0.63 else Timing(one, latencies[one], latencies[one]), 0.04)
+    assert choice.timing.candidate.point == OperatingPoint(Path('big.safetensors'), 'fp32', 288)
+
+
 def test_an_exhaustive_search_times_all():
     latencies = random_table(2)
     choice = search(
@@ -437,6 +469,49 @@ def test_a_disturbance_is_left_within_3_s_and_forgotten_after_it(seed):
     assert drive.lost <= 5
     assert drive.controller.index == 4
     assert len(drive.switches) <= 4
+
+
+@pytest.mark.parametrize('fps', [10, 20, 30])
+def test_single_frames_that_nearly_fill_the_period_are_no_reason_to_step_down(fps):
+    drive = Drive([replace(point, p90_s=point.p90_s * 20 / fps) for point in POINTS], 4, fps, 0)
+    draw = random.Random(0)
+    home_s = POINTS[4].p90_s * 20 / fps
+    drive._takes = lambda p90_s: (
+        p90_s / home_s * (0.95 if draw.random() < 0.1 else 0.5) / fps / 0.91)
+    drive.run(600)
+    assert not [at for at, before, after in drive.switches if after < before]
+    assert drive.lost == 0
+
+
+def test_a_pause_is_neither_evidence_that_a_better_point_fits_nor_a_loss():
+    drive = Drive(POINTS, 2, 20, 0)
+    drive.run(4)
+    drive.now += 600
+    drive._free = drive.now
+    drive.run(15)
+    assert not drive.switches
+    drive = Drive(POINTS, 4, 20, 0, camera_fps=30)
+    drive.run(30)
+    drive.now += 5
+    drive._free = drive.now
+    drive.run(30)
+    assert not drive.switches
+
+
+def test_a_short_disturbance_at_the_start_is_not_remembered_for_long():
+    drive = Drive(POINTS, 4, 10, 0)
+    drive.controller.ladder = tuple(replace(point, p90_s=2 * point.p90_s) for point in POINTS)
+    drive.run(100, lambda now: 2.0 if now < 1.5 else 1.0)
+    assert drive.switches[0][1] == 4
+    assert drive.controller.index == 4
+
+
+def test_a_camera_of_one_frame_in_four_seconds_is_not_left_at_a_low_point():
+    drive = Drive(POINTS, 4, 20, 0, camera_fps=0.25)
+    drive.run(120, lambda now: 2.0)
+    assert drive.controller.index < 4
+    drive.run(600)
+    assert drive.controller.index >= 4
 
 
 @pytest.mark.parametrize('seed', range(5))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lmii_ros.segmenter import Segmenter
 
 DECISION_PERIOD_S = 0.1
+SEARCH_LIMIT_S = 30.0
+"""So long a node that waits for its first labels looks for a better point."""
 MAX_BLIND_S = 3.0
 """So long frames are not judged while a network is made ready beside them, which slows them."""
 MAX_STRAY = 10
@@ -81,6 +83,7 @@ class Operation:
         self._controller: Controller | None = None
         self._choice: Choice | None = None
         self._next_decision = 0.0
+        self._beside_standby = False
         self._lost = 0
         self._lost_seen = 0
         self._switches = 0
@@ -144,16 +147,28 @@ class Operation:
                     'stepped down' if timing.p90_s < choice.timing.p90_s else 'stepped up'),
                 'switches': self._switches,
             }
-            if not choice.fits:
-                facts['misses the target'] = choice.miss()
+            miss = self._miss()
+            if miss:
+                facts['misses the target'] = miss
         return facts
 
     def warning(self) -> str:
         """Return what diagnostics warn of, empty for nothing."""
         if self._calibrating:
             return 'calibrating, nothing is labelled'
-        choice = self._choice
-        return '' if choice is None or choice.fits else f'misses the target: {choice.miss()}'
+        controller = self._controller
+        if controller is not None and controller.overloaded and controller.lower is None:
+            return 'too slow for the target even at the fastest operating point'
+        miss = self._miss()
+        return miss and f'misses the target: {miss}'
+
+    def _miss(self) -> str:
+        """Return by how much nothing fits, empty if the machine has turned out faster."""
+        controller, choice = self._controller, self._choice
+        if choice is None or choice.fits or controller is not None and (
+                controller.ladder[controller.index].p90_s > choice.timing.p90_s):
+            return ''
+        return choice.miss()
 
     def segment(
         self,
@@ -203,7 +218,14 @@ class Operation:
         if controller is None:
             return
         lost, self._lost_seen = self._lost - self._lost_seen, self._lost
-        if 0 < self._standby.working_s < MAX_BLIND_S:
+        if self._stray:
+            # It may take seconds to prepare for its size, which says nothing of the point.
+            return
+        working_s = self._standby.working_s
+        if self._beside_standby and not working_s:
+            controller.forget()
+        self._beside_standby = working_s > 0
+        if 0 < working_s < MAX_BLIND_S:
             return
         controller.labelled(now, took_s)
         controller.lost(now, lost)
@@ -240,7 +262,8 @@ class Operation:
         self._stray = 0
         finish()
         self._settings = settings
-        self._stop_control()
+        # What is still being made ready would slow what is measured.
+        self._stop_control(wait=True)
         try:
             if settings.target_fps:
                 self._choose(decode, demand, anew)
@@ -303,7 +326,6 @@ class Operation:
     def _search(
         self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
     ) -> tuple[Choice, list[Timing]]:
-        from lmii_ros.operating_point.calibration import LIMIT_S
         from lmii_ros.operating_point.calibration import Calibration
         from lmii_ros.operating_point.candidates import candidates
         from lmii_ros.operating_point.candidates import offers
@@ -316,13 +338,15 @@ class Operation:
         offered = offers(demand.offered_weights, settings.weights)
         calibration = Calibration(
             decode, offered, engine=settings.engine, device=settings.device,
-            threads=settings.threads, anew=anew, limit_s=LIMIT_S, cancelled=self._cancelled.is_set,
+            threads=settings.threads, transport=settings.image_transport, anew=anew,
+            cancelled=self._cancelled.is_set,
             progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
         budget_s = demand.headroom / demand.target_fps
         points = candidates(
             offered, height, precision=settings.precision, input_height=demand.input_height)
         choice = search(
-            points, lambda candidate: calibration.measure(candidate, budget_s), budget_s)
+            points, lambda candidate: calibration.measure(candidate, budget_s), budget_s,
+            limit_s=SEARCH_LIMIT_S)
         self._logger.info(
             f'{target}: {choice.timing} of {1000 * budget_s:.1f} ms; {calibration.measured} '
             f'candidates timed, {time.monotonic() - started:.2f} s')
@@ -373,8 +397,8 @@ class Operation:
         self._stop_control()
         self.segmenter.input_height = height
 
-    def _stop_control(self) -> None:
+    def _stop_control(self, *, wait: bool = False) -> None:
         self._controller = None
         if self._standby is not None:
-            self._standby.close()
+            self._standby.close(wait=wait)
             self._standby = None

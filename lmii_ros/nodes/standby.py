@@ -46,6 +46,7 @@ class Standby:
         self._lock = threading.Lock()
         self._wanted: list[OperatingPoint] = []
         self._ready: dict[OperatingPoint, Segmenter] = {}
+        self._closed = False
         self._thread: threading.Thread | None = None
         self._working_since: float | None = None
 
@@ -82,11 +83,19 @@ class Standby:
                 self._ready[live] = segmenter
             return ready
 
-    def close(self) -> None:
-        """Drop all; what is just being made is dropped when it is done."""
+    def close(self, *, wait: bool = False) -> None:
+        """
+        Drop all; what is just being made is dropped when it is done.
+
+        :param wait: Whether to wait for that.
+        """
         with self._lock:
+            self._closed = True
             self._wanted = []
             self._ready.clear()
+            thread = self._thread
+        if wait and thread is not None:
+            thread.join()
 
     def _missing(self) -> OperatingPoint | None:
         return next((
@@ -115,7 +124,8 @@ class Standby:
             finally:
                 self._working_since = None
             with self._lock:
-                if point in self._wanted:
+                # Even if it is not wanted at the moment: it has cost seconds, and may be again.
+                if not self._closed:
                     self._ready[point] = segmenter
             # Not held here until the next one is ready.
             del segmenter

@@ -14,8 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Mapping
 
+from lmii_ros import drivable
 from lmii_ros import engines
+from lmii_ros import frames
 from lmii_ros import networks
+from lmii_ros import rendering
+from lmii_ros import segmenter
 from lmii_ros.cache_folder import cache_folder
 from lmii_ros.cache_folder import make_room
 from lmii_ros.operating_point import OperatingPoint
@@ -92,6 +96,9 @@ class TimingCache:
     def _read(self) -> dict[str, tuple[float, float]]:
         try:
             document = json.loads(self.path.read_text())
+            with suppress(OSError):
+                # In use: others make room first.
+                self.path.touch()
             if document['conditions'] != self._conditions:
                 return {}
             timings = {
@@ -114,7 +121,11 @@ def _name(point: OperatingPoint) -> str:
 def _code_digest() -> str:
     """Return what changes with the code that the latencies depend on."""
     digest = hashlib.sha256()
-    for package in (engines, networks):
-        for source in sorted(Path(package.__file__).parent.glob('*.py')):
-            digest.update(source.read_bytes())
+    sources = [
+        source for package in (engines, networks)
+        for source in sorted(Path(package.__file__).parent.glob('*.py'))]
+    for module in (drivable, frames, rendering, segmenter):
+        sources.append(Path(module.__file__))
+    for source in (*sources, Path(__file__).with_name('calibration.py')):
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import array
-import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -39,8 +38,6 @@ MAX_S = 0.25
 HOPELESS = 1.5
 """One whose first frames all take this many times the budget is not timed any further."""
 OPACITY = 0.5
-LIMIT_S = 30.0
-"""A node that waits for its first labels begins to time nothing after so long."""
 
 
 class Calibration:
@@ -54,7 +51,8 @@ class Calibration:
     :param device: As of :class:`lmii_ros.segmenter.Segmenter`.
     :param threads: CPU threads, 0 for the engine's choice.
     :param anew: Whether to measure what was measured before.
-    :param limit_s: After so many seconds no further candidate is timed; those known still count.
+    :param transport: How frames come, ``raw`` or ``compressed``; what was measured otherwise does
+        not count.
     :param progress: Takes a line on what is being done.
     :param cancelled: Whether to stop.
     :raises EngineError: If the engine is not there.
@@ -69,7 +67,7 @@ class Calibration:
         device: str = 'auto',
         threads: int = 0,
         anew: bool = False,
-        limit_s: float = math.inf,
+        transport: str = 'raw',
         progress: Callable[[str], None] = lambda line: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -78,7 +76,7 @@ class Calibration:
         self._engine, _ = engines.choose(engine, device)
         self._device = device
         self._threads = threads
-        self._deadline = time.monotonic() + limit_s
+        self._transport = transport
         self._progress = progress
         self._cancelled = cancelled
         self._segmenter: Segmenter | None = None
@@ -90,7 +88,7 @@ class Calibration:
 
     def measure(self, candidate: Candidate, budget_s: float) -> Timing | None:
         """
-        Return what a frame takes, or None where this machine cannot run the candidate in time.
+        Return what a frame takes, or None where this machine cannot run the candidate.
 
         :param budget_s: Seconds that the p90 should fit; what takes far longer is timed briefly.
         :raises Cancelled: If told to stop.
@@ -104,9 +102,6 @@ class Calibration:
         if times is None:
             if self._cancelled():
                 raise Cancelled
-            if self.measured and time.monotonic() > self._deadline:
-                self._progress(f'no time left for {point}')
-                return None
             self._progress(f'timing {point}')
             try:
                 times = self._time(point, budget_s)
@@ -176,6 +171,7 @@ class Calibration:
             'threads': self._threads,
             'weights': offer.digest,
             'frame': [height, width],
+            'transport': self._transport,
         }
 
 

@@ -15,13 +15,14 @@ from lmii_ros.operating_point import Timing
 WINDOW_S = 3.0
 """Frames of so many last seconds are judged, more only if they are fewer than MIN_FRAMES."""
 MIN_FRAMES = 10
-MAX_AGE_S = 30.0
+PAUSE_S = 1.0
+"""After so long without a frame, if that is rare, what was seen before tells nothing any more."""
 MIN_SLOW = 5
 """Fewer frames than this that took too long may be chance."""
 MAX_SLOW = 0.25
 """Share of the window's frames that may take longer than the period: few of them lose one."""
 SUSTAINED_S = 0.5
-SUSTAINED_FRAMES = 6
+SUSTAINED_FRAMES = 8
 """Once half of the frames of so long, and at least so many, do not fit, it is enough."""
 SAME_LOAD_S = 5.0
 """Two points that follow each other within so long were under the same load."""
@@ -39,6 +40,8 @@ BEYOND = 2
 """A point above the one that was chosen by measurement must do so for this many times as long."""
 PROVEN = 10
 """A point that had to be left within this many times its waiting time has failed."""
+REMEMBERED = 2
+"""What was seen of a point that was left is forgotten after this many times the waiting time."""
 MAX_FAILURES = 5
 """The waiting time doubles with each failure, up to this many times."""
 CALMER = 0.75
@@ -85,6 +88,8 @@ class Controller:
         self._last_up: float | None = None
         self._compared: tuple[float, float, float] | None = None
         self._excluded: set[int] = set()
+        self.overloaded = False
+        """Whether it was at the last decision."""
         self._left: dict[int, float] = {}
         self._left_at = 0.0
         self._restart(0.0)
@@ -129,8 +134,19 @@ class Controller:
         """Never go to a point again."""
         self._excluded.add(index)
 
+    def forget(self) -> None:
+        """Judge from the next frame on alone: what came before was not the point's doing."""
+        self._frames.clear()
+        self._outcomes.clear()
+        self._fits_since.clear()
+
     def labelled(self, now: float, took_s: float) -> None:
         """Take note of a frame: when it was labelled, and for how long it was worked on."""
+        if len(self._frames) > 1:
+            first, last = self._frames[0][0], self._frames[-1][0]
+            interval_s = (last - first) / (len(self._frames) - 1)
+            if now - last > max(PAUSE_S, SUSTAINED_FRAMES * interval_s):
+                self.forget()
         self._frames.append((now, took_s))
         self._outcomes.append((now, False))
 
@@ -140,8 +156,9 @@ class Controller:
 
     def decide(self, now: float) -> int | None:
         """Return the index of the point to switch to, or None to stay."""
-        self._forget(now)
-        if self._is_overloaded(now):
+        self._drop_old(now)
+        self.overloaded = self._is_overloaded(now)
+        if self.overloaded:
             self._fits_since.clear()
             return self.lower
         if len(self._frames) < MIN_FRAMES:
@@ -201,7 +218,7 @@ class Controller:
         if now - self._since < WINDOW_S or not self._at_first_s:
             self._at_first_s = max(self._at_first_s, median_s)
         calmer = median_s < CALMER * self._at_first_s
-        if calmer or now - self._left_at > PROVEN * self.patience_s:
+        if calmer or now - self._left_at > REMEMBERED * self.patience_s:
             self._left.clear()
         for index in [index for index in self._left if index <= self.index]:
             del self._left[index]
@@ -213,25 +230,26 @@ class Controller:
         self._at_first_s = 0.0
         self._fits_since: dict[int, float] = {}
 
-    def _forget(self, now: float) -> None:
+    def _drop_old(self, now: float) -> None:
         while self._outcomes and self._outcomes[0][0] < now - LOST_WINDOW_S:
             self._outcomes.popleft()
-        while self._frames and self._frames[0][0] < now - (
-                WINDOW_S if len(self._frames) > MIN_FRAMES else MAX_AGE_S):
+        while len(self._frames) > MIN_FRAMES and self._frames[0][0] < now - WINDOW_S:
             self._frames.popleft()
 
     def _is_overloaded(self, now: float) -> bool:
         if not self._frames:
             return False
-        slow = sum(mean_s > self._period_s for mean_s in self._means_s)
+        means_s = self._means_s
+        slow = sum(mean_s > self._period_s for mean_s in means_s)
         if slow >= MIN_SLOW and slow > MAX_SLOW * len(self._frames):
             return True
-        recent = [took_s for at, took_s in self._frames if at >= now - SUSTAINED_S]
-        if len(recent) < SUSTAINED_FRAMES:
-            recent = [took_s for _, took_s in list(self._frames)[-SUSTAINED_FRAMES:]]
-        # Before the first is lost: the median, and what no longer fits though it is not yet slow.
-        if len(recent) >= SUSTAINED_FRAMES and _percentile(recent, 0.5) > self._limit_s and (
-                self._frames[0][0] <= now - SUSTAINED_S):
+        # Before the first is lost: the medians, of what no longer fits though it is not yet slow.
+        # Of both, since a few frames that take far too long raise the means, and many that nearly
+        # do, between fast ones, are made up for.
+        count = max(SUSTAINED_FRAMES, sum(at >= now - SUSTAINED_S for at, _ in self._frames))
+        taken_s = [took_s for _, took_s in self._frames]
+        if len(means_s) >= count and self._limit_s < min(
+                _percentile(some_s[-count:], 0.5) for some_s in (taken_s, means_s)):
             return True
         # A camera that is faster than the target loses frames as it should.
         lost = sum(was_lost for _, was_lost in self._outcomes)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Callable
@@ -60,6 +62,7 @@ def search(
     budget_s: float,
     *,
     exhaustive: bool = False,
+    limit_s: float = math.inf,
 ) -> Choice:
     """
     Find the candidate of the best expected mIoU whose p90 fits a budget, else the fastest.
@@ -70,28 +73,35 @@ def search(
     far. fp32 is taken to be the slowest precision, for others that are slower are not offered
     (:class:`lmii_ros.engines.Precisions`).
 
-    :param measure: Times a candidate, or returns None where the machine cannot run it.
+    :param measure: Times a candidate, or returns None where the machine cannot run it; nor then
+        larger ones of the file and precision.
     :param budget_s: Seconds.
     :param exhaustive: Whether to time all candidates instead.
+    :param limit_s: After so many seconds the search ends with the best so far; what there must be
+        to fall back on is timed even then.
     :raises OperatingPointError: If no candidate can be run.
     """
     timed: dict[Candidate, Timing] = {}
-    refused = set()
+    refused: dict[tuple[str, str], int] = {}
+    deadline = time.monotonic() + limit_s
 
-    def time(candidate: Candidate) -> Timing | None:
-        family = _family(candidate)
-        if candidate not in timed and family not in refused:
+    def timing_of(candidate: Candidate) -> Timing | None:
+        family, height = _family(candidate), candidate.point.input_height
+        if candidate not in timed and height < refused.get(family, math.inf):
             timing = measure(candidate)
             if timing is None:
-                refused.add(family)
+                refused[family] = height
             else:
                 timed[candidate] = timing
         return timed.get(candidate)
 
+    def is_late() -> bool:
+        return bool(timed) and time.monotonic() > deadline
+
     families = _families(candidates)
     if exhaustive:
         for candidate in candidates:
-            time(candidate)
+            timing_of(candidate)
     else:
         best = None
         for rungs in families:
@@ -99,17 +109,17 @@ def search(
                 rung for rung in rungs if not _is_hopeless(rung, best, timed.values(), budget_s)]
             # The smallest of a later file is likely to be too slow already, and ends its search.
             guess = 0 if timed else len(rungs) // 2
-            best = _largest_that_fits(rungs, guess, time, budget_s) or best
+            best = _largest_that_fits(rungs, guess, timing_of, budget_s, is_late) or best
     if not timed:
         raise OperatingPointError('no candidate can be run on this machine')
     choice = choose(tuple(timed.values()), budget_s)
     if not exhaustive:
         for rungs in families:
             if _family(rungs[0]) == _family(choice.candidate):
-                time(rungs[0])
+                timing_of(rungs[0])
         reserve = _reserve(families, timed, RESERVE * choice.p90_s)
         if reserve is not None:
-            time(reserve)
+            timing_of(reserve)
     timings = tuple(timed.values())
     return Choice(choose(timings, budget_s), timings, budget_s)
 
@@ -197,20 +207,24 @@ def _is_hopeless(
 
 
 def _largest_that_fits(
-    rungs: Sequence[Candidate], guess: int, time: Measure, budget_s: float,
+    rungs: Sequence[Candidate],
+    guess: int,
+    measure: Measure,
+    budget_s: float,
+    is_late: Callable[[], bool],
 ) -> Candidate | None:
     fitting, unfit = 0, len(rungs)
     known: list[Timing] = []
-    while fitting < unfit:
-        timing = time(rungs[guess])
-        if timing is None:
-            return None
-        known.append(timing)
-        if timing.p90_s <= budget_s:
+    while fitting < unfit and not is_late():
+        timing = measure(rungs[guess])
+        if timing is not None:
+            known.append(timing)
+        if timing is not None and timing.p90_s <= budget_s:
             fitting = guess + 1
         else:
             unfit = guess
-        expected = sum(predict(known, rung).p90_s <= budget_s for rung in rungs[fitting:unfit])
+        left = rungs[fitting:unfit] if known else ()
+        expected = sum(predict(known, rung).p90_s <= budget_s for rung in left)
         guess = min(fitting + max(expected - 1, 0), unfit - 1)
     return rungs[fitting - 1] if fitting else None
 
