@@ -202,11 +202,11 @@ def test_a_search_that_is_out_of_time_still_has_something_to_fall_back_on(count,
 
 
 def test_sizes_that_the_memory_does_not_allow_leave_the_smaller_ones():
-    latencies = {
-        Candidate(
-            OperatingPoint(Path(f'{file}.safetensors'), 'fp32', height), miou + height / 1e4):
-            height / 1e4
+    points = {
+        OperatingPoint(Path(f'{file}.safetensors'), 'fp32', height): miou + height / 1e4
         for file, miou in (('big', 0.6), ('small', 0.3)) for height in range(192, 480, 32)}
+    latencies = {
+        Candidate(point, miou): point.input_height / 1e4 for point, miou in points.items()}
     choice = search(
         list(latencies),
         lambda one: None if one.miou > 0.63 else Timing(one, latencies[one], latencies[one]), 0.04)
@@ -295,6 +295,22 @@ def test_a_candidate_whose_median_fits_has_some_more_rounds_to_be_calm(
         one = candidates(offers([rated_weights], rated_weights), 64)[0]
         assert calibration.measure(one, budget_s).p90_s == pytest.approx(expected_s)
         assert len(left) == after
+
+
+def test_what_was_timed_briefly_is_looked_up_only_while_it_is_too_slow(
+        rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(
+        calibration_module, '_round',
+        lambda path, hopeless_s: [0.03] * 3 if hopeless_s < 0.03 else [0.02] * 12)
+    found = []
+    for budget_s in (0.01, 0.012, 0.025, 0.01):
+        calibration = Calibration(
+            lambda: np.zeros((64, 96, 3), np.uint8), offers([rated_weights], rated_weights),
+            engine='torch')
+        one = candidates(offers([rated_weights], rated_weights), 64)[0]
+        found.append((calibration.measure(one, budget_s).p90_s, calibration.measured))
+    assert found == [(0.03, 1), (0.03, 0), (0.02, 1), (0.02, 0)]
 
 
 def test_what_was_measured_is_looked_up_until_it_is_measured_anew(

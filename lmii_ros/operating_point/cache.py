@@ -60,9 +60,13 @@ class TimingCache:
         """Return that of the file, which may not be there yet."""
         return folder() / self._name
 
-    def get(self, point: OperatingPoint) -> tuple[float, float] | None:
-        """Return p50 and p90 in seconds, or None if they were not measured."""
-        return (self._earlier | self._measured).get(_name(point))
+    def get(self, point: OperatingPoint, *, brief: bool = False) -> tuple[float, float] | None:
+        """
+        Return p50 and p90 in seconds, or None if they were not measured.
+
+        :param brief: Whether of a few frames alone, as were enough to see that it is too slow.
+        """
+        return (self._earlier | self._measured).get(_name(point, brief))
 
     def larger(self, point: OperatingPoint) -> list[tuple[float, float]]:
         """Return the same of all greater input heights in the point's precision."""
@@ -71,9 +75,11 @@ class TimingCache:
             if name.startswith(f'{point.precision} ')
             and int(name.rpartition(' ')[2]) > point.input_height]
 
-    def put(self, point: OperatingPoint, times: tuple[float, float]) -> None:
-        """Keep p50 and p90 in seconds, on disk too where that can be written."""
-        self._measured[_name(point)] = times
+    def put(
+        self, point: OperatingPoint, times: tuple[float, float], *, brief: bool = False,
+    ) -> None:
+        """Keep p50 and p90 in seconds, on disk too where that can be written; see :meth:`get`."""
+        self._measured[_name(point, brief)] = times
         timings = self._read() | self._measured
         text = json.dumps(
             {'conditions': self._conditions, 'timings': timings}, indent=1, sort_keys=True)
@@ -113,8 +119,8 @@ class TimingCache:
         return timings
 
 
-def _name(point: OperatingPoint) -> str:
-    return f'{point.precision} {point.input_height}'
+def _name(point: OperatingPoint, brief: bool) -> str:
+    return f'{point.precision}{" brief" * brief} {point.input_height}'
 
 
 @cache

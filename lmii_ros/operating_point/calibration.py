@@ -100,23 +100,32 @@ class Calibration:
         cache = self._caches[point.weights]
         times = cache.get(point)
         if times is None:
+            # For a smaller budget; of a few frames, which say no more than that it is too slow.
+            times = cache.get(point, brief=True)
+            if times is not None and times[1] <= HOPELESS * budget_s:
+                times = None
+        if times is None:
             if self._cancelled():
                 raise Cancelled
             self._progress(f'timing {point}')
             try:
-                times = self._time(point, budget_s)
+                times, brief = self._time(point, budget_s)
                 if any(p90_s < times[1] for _, p90_s in cache.larger(point)):
                     # A larger size was faster: can it be chance?
-                    times = min(times, self._time(point, budget_s), key=lambda pair: pair[1])
+                    times, brief = min(
+                        (times, brief), self._time(point, budget_s), key=lambda pair: pair[0][1])
             except Exception as error:
                 # Of whatever library: one network that cannot run must not stop the others.
                 self._progress(f'{point} cannot be run: {error}')
                 return None
             self.measured += 1
-            cache.put(point, times)
+            cache.put(point, times, brief=brief)
         return Timing(candidate, *times)
 
-    def _time(self, point: OperatingPoint, budget_s: float) -> tuple[float, float]:
+    def _time(
+        self, point: OperatingPoint, budget_s: float,
+    ) -> tuple[tuple[float, float], bool]:
+        """Return p50 and p90 in seconds, and whether a few frames were enough for them."""
         segmenter = self._segmenter
         if segmenter is None or (segmenter.weight_file, segmenter.engine.precision) != (
                 point.weights, point.precision):
@@ -152,8 +161,9 @@ class Calibration:
                 rounds.append((float(np.median(taken)), float(np.percentile(taken, 90))))
                 p50_s, p90_s = min(rounds, key=lambda pair: pair[1])
                 wanted = MAX_ROUNDS if p50_s <= budget_s < p90_s else ROUNDS
-                if len(taken) < MIN_FRAMES or len(rounds) >= wanted:
-                    return p50_s, p90_s
+                brief = len(taken) < MIN_FRAMES
+                if brief or len(rounds) >= wanted:
+                    return (p50_s, p90_s), brief
 
     def _key(self, offer: Offer) -> dict[str, object]:
         from torch import cuda
