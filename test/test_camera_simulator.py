@@ -61,12 +61,12 @@ def test_every_picture_of_a_folder_once_then_the_end(start_node, client, folder)
 
 
 def test_a_picture_can_be_kept_for_who_subscribes_late(start_node, client, folder):
-    camera = start_node(CAMERA, source=folder[0], rate=1.0, frames=1, loop=True, **{
+    start_node(CAMERA, source=folder[0], rate=1.0, loop=True, **{
         'qos_overrides./image.publisher.durability': 'transient_local'})
+    # One that asks for what was kept gets nothing from a camera that keeps nothing.
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     images = client.listen(Image, 'image', latched)
     client.until(lambda: images)
-    assert camera.wait() == 0
 
 
 def test_a_loop_with_labels_goes_on_at_the_rate(start_node, client, folder):
