@@ -616,6 +616,12 @@ def test_the_fastest_point_is_the_end(tmp_path):
     assert drive.controller.lower is None
 
 
+def test_a_point_that_is_hardly_faster_is_not_worth_what_it_costs():
+    assert Controller(ladder(17.4, 18.8, 24.0), 2, 30, 0.8).lower == 1
+    assert Controller(ladder(10.0, 18.8, 24.0), 2, 30, 0.8).lower == 0
+    assert Controller(ladder(17.4, 18.8, 24.0), 1, 30, 0.8).lower == 0
+
+
 def test_points_that_cannot_be_made_ready_are_passed_over():
     drive = Drive(POINTS, 4, 20, 0)
     first = drive.controller.lower

@@ -31,6 +31,8 @@ LOST_WINDOW_S = 10.0
 """Share of the frames of so many last seconds that is too much to lose."""
 LOWER_SHARE = 0.6
 """The point to step down to takes at most this share of the time, where there is one."""
+NEARLY = 1.15
+"""Else at most this many times that of the fastest, which may be far worse and hardly faster."""
 PATIENCE_S = 20.0
 """
 So long a better point must be expected to fit before it is taken. With 10 s, a process that took a
@@ -97,10 +99,12 @@ class Controller:
     @property
     def lower(self) -> int | None:
         """Return the index of the point to step down to, None at the fastest."""
-        limit_s = LOWER_SHARE * self.ladder[self.index].p90_s
         below = [at for at in range(self.index) if at not in self._excluded]
-        fast_enough = [at for at in below if self.ladder[at].p90_s <= limit_s]
-        return fast_enough[-1] if fast_enough else min(below, default=None)
+        if not below:
+            return None
+        limit_s = max(
+            LOWER_SHARE * self.ladder[self.index].p90_s, NEARLY * self.ladder[below[0]].p90_s)
+        return max(at for at in below if self.ladder[at].p90_s <= limit_s)
 
     @property
     def higher(self) -> int | None:
