@@ -85,11 +85,12 @@ def who_evaluates(out, name, process):
     wanted = str(out / name / 'frames.jsonl')
     deadline = time.monotonic() + TIMEOUT_S
     while process.running and time.monotonic() < deadline:
-        for link in Path('/proc').glob('[0-9]*/fd/*'):
+        for pid in filter(str.isdigit, os.listdir('/proc')):
             try:
-                if os.readlink(link) == wanted:
-                    return int(link.parts[2])
+                if any(os.readlink(link.path) == wanted for link in os.scandir(f'/proc/{pid}/fd')):
+                    return int(pid)
             except OSError:
+                # It ended, or closed a file, in between.
                 pass
         time.sleep(0.01)
     raise AssertionError(f'nobody evaluates {name}:\n{process.output}')
@@ -249,6 +250,27 @@ def test_an_interrupt_ends_all_of_it(bags, tiny_weights, tmp_path, start_process
     out = tmp_path / 'out'
     process = start(start_process, *arguments(bags, out, tiny_weights, '--workers', 2))
     who_evaluates(out, 'b', process)
+    os.killpg(process.popen.pid, signal.SIGINT)
+    assert process.wait(TIMEOUT_S) == 130
+    assert 'Traceback' not in process.output
+    process.wait_for_left_processes()
+
+
+def starts_workers(process):
+    """Return whether one of the processes that it has started is to be a worker."""
+    pid = process.popen.pid
+    children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+    return any(b'spawn_main' in Path(f'/proc/{child}/cmdline').read_bytes() for child in children)
+
+
+def test_an_interrupt_while_workers_start(bags, tiny_weights, tmp_path, start_process):
+    process = start(start_process, *arguments(bags, tmp_path / 'out', tiny_weights))
+    deadline = time.monotonic() + TIMEOUT_S
+    while not starts_workers(process):
+        assert process.running and time.monotonic() < deadline, process.output
+        time.sleep(0.01)
+    # By now it imports, which takes seconds.
+    time.sleep(0.2)
     os.killpg(process.popen.pid, signal.SIGINT)
     assert process.wait(TIMEOUT_S) == 130
     assert 'Traceback' not in process.output

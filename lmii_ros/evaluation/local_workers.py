@@ -68,7 +68,13 @@ class _Worker:
         self._pool = ProcessPoolExecutor(
             # A fork of a process with threads, as torch's and OpenCV's, may hang.
             1, mp_context=multiprocessing.get_context('spawn'), initializer=_begin)
-        self._pid = self._pool.submit(os.getpid)
+        # An interrupt from the terminal goes to all; the parent sees to the end. A process that
+        # is started inherits what is blocked, and so is spared it while it imports too.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self._pid = self._pool.submit(os.getpid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def run(self, task: Task) -> Outcome:
         for attempt in range(ATTEMPTS):
@@ -85,17 +91,15 @@ class _Worker:
         """End the process, in the midst of a task too."""
         self._ending.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._pid.done() and not self._pid.cancelled() and not self._pid.exception():
-            try:
-                os.kill(self._pid.result(), signal.SIGTERM)
-            except ProcessLookupError:
-                pass
+        try:
+            # One that still imports has its first task already, which no shutdown takes away.
+            os.kill(self._pid.result(), signal.SIGTERM)
+        except (BrokenProcessPool, CancelledError, ProcessLookupError):
+            pass
         self._pool.shutdown()
 
 
 def _begin() -> None:
-    # An interrupt from the terminal goes to all; the parent sees to the end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_the_parent, daemon=True).start()
 
 

@@ -130,8 +130,12 @@ class Controller:
         return _percentile(self._means_s, 0.5)
 
     @property
+    def _taken_s(self) -> list[float]:
+        return [took_s for _, took_s in self._frames]
+
+    @property
     def _means_s(self) -> list[float]:
-        taken_s = [took_s for _, took_s in self._frames]
+        taken_s = self._taken_s
         return [(one + next_) / 2 for one, next_ in pairwise(taken_s)] or taken_s
 
     def exclude(self, index: int) -> None:
@@ -251,9 +255,8 @@ class Controller:
         # Of both, since a few frames that take far too long raise the means, and many that nearly
         # do, between fast ones, are made up for.
         count = max(SUSTAINED_FRAMES, sum(at >= now - SUSTAINED_S for at, _ in self._frames))
-        taken_s = [took_s for _, took_s in self._frames]
         if len(means_s) >= count and self._limit_s < min(
-                _percentile(some_s[-count:], 0.5) for some_s in (taken_s, means_s)):
+                _percentile(some_s[-count:], 0.5) for some_s in (self._taken_s, means_s)):
             return True
         # A camera that is faster than the target loses frames as it should.
         lost = sum(was_lost for _, was_lost in self._outcomes)
