@@ -27,16 +27,22 @@ class ExportError(ValueError):
     """A weight file cannot be exported as asked for."""
 
 
-def to_int8(weight_file: str | Path, frames: Iterable[np.ndarray], path: Path) -> None:
+def to_int8(
+    weight_file: str | Path, frames: Iterable[np.ndarray], path: Path, *,
+    loss_of: str | Path | None = None,
+) -> None:
     """
-    Write a weight file that can be run in int8; its loss of mIoU is not in it yet.
+    Write a weight file that can be run in int8.
 
     :param weight_file: Path or name of a weight file.
     :param frames: uint8 [H, W, 3] each, blue, green, red: what the network will see. Of more
         than twice :data:`CALIBRATION_IMAGES` some are taken, evenly spaced.
     :param path: Target; an existing file is replaced.
-    :raises ExportError: If there are no frames.
+    :param loss_of: Weight file of the same network whose loss of mIoU in int8 counts for this one
+        too, of which else none is told.
+    :raises ExportError: If there are no frames, or that file does not tell.
     """
+    loss = {} if loss_of is None else _int8_loss(weight_file, loss_of)
     segmenter = Segmenter(weight_file, engine='torch', device='cpu', precision='fp32')
     images = _evenly(
         cv2.resize(frame, segmenter.input_size(frame.shape[:2])[::-1]) for frame in frames)
@@ -46,10 +52,19 @@ def to_int8(weight_file: str | Path, frames: Iterable[np.ndarray], path: Path) -
     normalization, folded = DeployedNetwork(network, info.mean, info.std)
     ranges = quantization.observe(
         folded, (normalization(torch.from_numpy(image)[None]) for image in images))
-    precision_loss = {
-        name: loss for name, loss in info.precision_loss.items() if name != 'int8'}
+    others = {name: lost for name, lost in info.precision_loss.items() if name != 'int8'}
     weights.save(
-        path, replace(info, activation_ranges=ranges, precision_loss=precision_loss), network)
+        path, replace(info, activation_ranges=ranges, precision_loss=others | loss), network)
+
+
+def _int8_loss(weight_file: str | Path, of: str | Path) -> dict[str, float]:
+    network = weights.read_info(weights.find(weight_file)).network
+    info = weights.read_info(weights.find(of))
+    if info.network != network or 'int8' not in info.precision_loss:
+        raise ExportError(
+            f'{of} does not tell what int8 costs {network}; lmii export {of} --int8 --calibrate '
+            f'DATASET makes a file of {info.network} that tells it of that')
+    return {'int8': info.precision_loss['int8']}
 
 
 def to_onnx(weight_file: str | Path, input_size: tuple[int, int], path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import importlib.util
 import json
 
@@ -14,7 +15,9 @@ import torch
 
 from lmii_ros import cli
 from lmii_ros import datasets
+from lmii_ros import networks
 from lmii_ros import weights
+from lmii_ros.engines import precisions
 from lmii_ros.evaluation.dataset import precision_loss
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.segmenter import Segmenter
@@ -103,13 +106,32 @@ def test_int8_without_labels_is_not_taken_unasked(tmp_path, dataset, capsys):
 @needs_openvino
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
 def test_beside_a_gpu_too_the_loss_is_measured_of_what_cpus_compute_with(dataset, capsys):
-    from lmii_ros.engines import precisions
     loss = precision_loss(
         weights.find(SHIPPED), 'cuda', 1.0, datasets.open_dataset(dataset, 'val'))
     assert set(loss) == {'bf16', 'int8'} & set(precisions('openvino', 'cpu').supported)
     assert all(0 <= lost < 0.1 for lost in loss.values())
     assert "what fp16 costs was not measured: device 'cuda' was asked for, but torch" in (
         capsys.readouterr().out)
+
+
+@needs_openvino
+def test_int8_is_taken_unasked_by_the_loss_of_another_file(tmp_path, dataset, capsys):
+    measured, other = tmp_path / 'measured.safetensors', tmp_path / 'other.safetensors'
+    info, network = weights.load(weights.find(SHIPPED))
+    weights.save(measured, replace(info, precision_loss={'int8': 0.0015}), network)
+    arguments = ('--int8', '--calibrate', dataset / 'train', '--out', other, '--loss-of')
+    assert export(*arguments, measured) == 0
+    assert weights.read_info(other).precision_loss['int8'] == 0.0015
+    assert 'nobody knows' not in capsys.readouterr().out
+    if 'int8' in precisions('openvino', 'cpu').supported:
+        assert Segmenter(other, engine='openvino', device='cpu').engine.precision == 'int8'
+    # Else int8 would be taken by the loss of another network.
+    other.unlink()
+    for unfit in (replace(info, precision_loss={}), replace(info, network='lpsnet_m')):
+        weights.save(measured, unfit, networks.build(unfit.network, len(unfit.classes)))
+        assert export(*arguments, measured) == 1
+        assert f'{measured} does not tell what int8 costs lpsnet_s' in capsys.readouterr().err
+        assert not other.exists()
 
 
 def test_onnx_takes_bytes_and_gives_logits(tmp_path, scene):

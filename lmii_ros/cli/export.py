@@ -22,6 +22,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help='what int8 is calibrated with: a data set, whose val split then tells what int8 '
         'costs, or a folder, video or bag')
     export.add_argument(
+        '--loss-of', metavar='WEIGHTS',
+        help='a weight file of the same network whose loss in int8 counts for this one too, '
+        'which was trained on what it could be measured with')
+    export.add_argument(
         '--out', type=Path, help='file for int8 (name of the weights and _int8)')
     export.add_argument(
         '--onnx', type=Path, metavar='FILE',
@@ -62,22 +66,23 @@ def _export_int8(options: argparse.Namespace, path: Path) -> None:
     from lmii_ros.evaluation import dataset
     from lmii_ros.segmenter import Segmenter
     from lmii_ros.sources import open_source
-    if not datasets.kind_of(options.calibrate):
-        export.to_int8(
-            options.weights, (frame.image for frame in open_source(options.calibrate)), path)
-        print(f'{path}: without labels nobody knows what int8 costs, so precision auto takes no '
-              'int8; calibrate with a data set')
-        return
-    training = datasets.open_dataset(options.calibrate, 'train')
-    validation = datasets.open_dataset(options.calibrate, 'val')
-    export.to_int8(
-        options.weights, (training.image(index) for index in range(len(training))), path)
-    exact = metrics.scores(
-        dataset.evaluate(Segmenter(path, precision='fp32'), validation)).miou
-    loss = dataset.precision_loss(path, 'auto', exact, validation)
-    info, network = weights.load(path)
-    weights.save(
-        path, replace(info, precision_loss=info.precision_loss | loss), network)
-    for precision, lost in loss.items():
-        print(f'{precision} costs {100 * lost:.2f} of {100 * exact:.2f} points of mIoU')
+    labelled = datasets.kind_of(options.calibrate)
+    if labelled:
+        training = datasets.open_dataset(options.calibrate, 'train')
+        frames = (training.image(index) for index in range(len(training)))
+    else:
+        frames = (frame.image for frame in open_source(options.calibrate))
+    export.to_int8(options.weights, frames, path, loss_of=options.loss_of)
+    if labelled and not options.loss_of:
+        validation = datasets.open_dataset(options.calibrate, 'val')
+        exact = metrics.scores(
+            dataset.evaluate(Segmenter(path, precision='fp32'), validation)).miou
+        loss = dataset.precision_loss(path, 'auto', exact, validation)
+        info, network = weights.load(path)
+        weights.save(path, replace(info, precision_loss=info.precision_loss | loss), network)
+        for precision, lost in loss.items():
+            print(f'{precision} costs {100 * lost:.2f} of {100 * exact:.2f} points of mIoU')
+    elif not options.loss_of:
+        print('without labels nobody knows what int8 costs, so precision auto takes no int8; '
+              'calibrate with a data set')
     print(path)
