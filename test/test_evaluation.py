@@ -127,6 +127,13 @@ def test_scores_are_those_of_a_count_by_hand(data, weight_file, tmp_path, capsys
         shown, 100 * np.array([*numbers, result['miou'], accuracy]), atol=0.0051)
 
 
+def test_the_scores_of_a_weight_file_are_those_in_fp32(data, tmp_path):
+    # Which has lower precisions too, in which the node may run it.
+    for name, more in (('default', ()), ('fp32', ('--precision', 'fp32'))):
+        assert evaluate(data, 'lpsnet_s_camvid', '--json', tmp_path / name, *more) == 0
+    assert (tmp_path / 'default').read_bytes() == (tmp_path / 'fp32').read_bytes()
+
+
 @pytest.mark.parametrize('split, told', [('train+val', True), ('train', False)])
 def test_a_split_that_the_weights_were_trained_on_is_told(data, tmp_path, capsys, split, told):
     trained = save(

@@ -28,7 +28,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     dataset.add_argument('--json', type=Path, help='file for the same as JSON')
     dataset.add_argument(
         '--out', type=Path, help='folder for pictures: confusion matrix, ten worst images')
-    dataset.set_defaults(run=_evaluate_dataset)
+    # Not auto: the figure of a weight file is to be the same on every machine.
+    dataset.set_defaults(run=_evaluate_dataset, precision='fp32')
 
     bag = subjects.add_parser('bag', help='on a rosbag, every frame of it')
     bag.add_argument('bag', type=Path, help='rosbag2 folder, .mcap, .db3, or ROS 1 .bag file')
