@@ -451,8 +451,7 @@ class Drive:
         if self._free < self._next_decision:
             return
         self._next_decision = self._free + 0.1
-        wanted = self.controller.decide(self._free)
-        if wanted is not None:
+        for wanted in self.controller.decide(self._free)[:1]:
             self.switches.append((self._free, self.controller.index, wanted))
             self.controller.switched(self._free, wanted)
 
@@ -609,22 +608,32 @@ def test_a_slow_camera_is_judged_too():
     assert drive.controller.index == 4
 
 
+@pytest.mark.parametrize('load, expected', [(1.3, 3), (2.0, 2)])
+@pytest.mark.parametrize('seed', range(5))
+def test_it_steps_down_no_further_than_the_load_demands(load, expected, seed):
+    drive = Drive(POINTS, 4, 20, seed)
+    drive.run(30)
+    assert not drive.switches
+    drive.run(15, lambda now: load)
+    assert [after for _, _, after in drive.switches] == [expected]
+
+
 def test_the_fastest_point_is_the_end(tmp_path):
     drive = Drive(POINTS, 0, 60, 0)
     drive.run(60, lambda now: 5.0)
     assert not drive.switches
-    assert drive.controller.lower is None
+    assert drive.controller.lower == ()
 
 
 def test_a_point_that_is_hardly_faster_is_not_worth_what_it_costs():
-    assert Controller(ladder(17.4, 18.8, 24.0), 2, 30, 0.8).lower == 1
-    assert Controller(ladder(10.0, 18.8, 24.0), 2, 30, 0.8).lower == 0
-    assert Controller(ladder(17.4, 18.8, 24.0), 1, 30, 0.8).lower == 0
+    assert Controller(ladder(17.4, 18.8, 24.0), 2, 30, 0.8).lower == (1,)
+    assert Controller(ladder(10.0, 18.8, 24.0), 2, 30, 0.8).lower == (1, 0)
+    assert Controller(ladder(17.4, 18.8, 24.0), 1, 30, 0.8).lower == (0,)
 
 
 def test_points_that_cannot_be_made_ready_are_passed_over():
     drive = Drive(POINTS, 4, 20, 0)
-    first = drive.controller.lower
+    first, *_ = drive.controller.lower
     drive.controller.exclude(first)
     drive.run(60, lambda now: 2.0)
     assert drive.controller.index < 4

@@ -157,7 +157,7 @@ class Operation:
         if self._calibrating:
             return 'calibrating, nothing is labelled'
         controller = self._controller
-        if controller is not None and controller.overloaded and controller.lower is None:
+        if controller is not None and controller.overloaded and not controller.lower:
             return 'too slow for the target even at the fastest operating point'
         miss = self._miss()
         return miss and f'misses the target: {miss}'
@@ -232,9 +232,9 @@ class Operation:
         if now < self._next_decision:
             return
         self._next_decision = now + DECISION_PERIOD_S
-        wanted = controller.decide(now)
-        if wanted is not None:
-            self._switch(wanted, now)
+        for wanted in controller.decide(now):
+            if self._switch(wanted, now):
+                break
         self._make_ready()
 
     def _settle(
@@ -364,13 +364,14 @@ class Operation:
             weight_file, engine=settings.engine, device=settings.device, precision=precision,
             threads=settings.threads, input_height=input_height)
 
-    def _switch(self, wanted: int, now: float) -> None:
+    def _switch(self, wanted: int, now: float) -> bool:
+        """Go on at a point of the ladder; return False if its network is not ready."""
         controller = self._controller
         before, after = (controller.ladder[index] for index in (controller.index, wanted))
         segmenter = self._standby.exchange(
             after.candidate.point, before.candidate.point, self.segmenter)
         if segmenter is None:
-            return
+            return False
         self.segmenter = segmenter
         took_ms = 1000 * controller.p90_s
         controller.switched(now, wanted)
@@ -378,15 +379,18 @@ class Operation:
         self._logger.warning(
             f'operating point: from {before.candidate.point} (frames took p90 {took_ms:.1f} ms) '
             f'to {after}')
+        return True
 
     def _make_ready(self) -> None:
         controller = self._controller
         for index, timing in enumerate(controller.ladder):
             if timing.candidate.point in self._standby.failed:
                 controller.exclude(index)
+        higher = controller.higher
+        # The fastest first, which helps whatever the load.
         self._standby.want([
             controller.ladder[index].candidate.point
-            for index in (controller.lower, controller.higher) if index is not None])
+            for index in (*reversed(controller.lower), *([] if higher is None else [higher]))])
 
     def _make_do(self, error: OutOfMemory, frame_size: tuple[int, int]) -> None:
         """Go on with a smaller input, once."""

@@ -29,8 +29,11 @@ SAME_LOAD_S = 5.0
 MAX_LOST = 0.02
 LOST_WINDOW_S = 10.0
 """Share of the frames of so many last seconds that is too much to lose."""
-LOWER_SHARE = 0.6
-"""The point to step down to takes at most this share of the time, where there is one."""
+LOWER_SHARES = (0.8, 0.6)
+"""
+A point to step down to takes at most these shares of the time, where there is one: the first where
+that is expected to do, else the second.
+"""
 NEARLY = 1.15
 """Else at most this many times that of the fastest, which may be far worse and hardly faster."""
 PATIENCE_S = 20.0
@@ -97,14 +100,15 @@ class Controller:
         self._restart(0.0)
 
     @property
-    def lower(self) -> int | None:
-        """Return the index of the point to step down to, None at the fastest."""
+    def lower(self) -> tuple[int, ...]:
+        """Return the indices of points to step down to, the best first; none at the fastest."""
         below = [at for at in range(self.index) if at not in self._excluded]
         if not below:
-            return None
-        limit_s = max(
-            LOWER_SHARE * self.ladder[self.index].p90_s, NEARLY * self.ladder[below[0]].p90_s)
-        return max(at for at in below if self.ladder[at].p90_s <= limit_s)
+            return ()
+        here_s, fastest_s = (self.ladder[at].p90_s for at in (self.index, below[0]))
+        limits_s = [max(share * here_s, NEARLY * fastest_s) for share in LOWER_SHARES]
+        return tuple(dict.fromkeys(
+            max(at for at in below if self.ladder[at].p90_s <= limit_s) for limit_s in limits_s))
 
     @property
     def higher(self) -> int | None:
@@ -162,15 +166,15 @@ class Controller:
         """Take note of frames that came while another one was waiting already."""
         self._outcomes.extend([(now, True)] * count)
 
-    def decide(self, now: float) -> int | None:
-        """Return the index of the point to switch to, or None to stay."""
+    def decide(self, now: float) -> tuple[int, ...]:
+        """Return the indices of points to switch to, the preferred first; none to stay."""
         self._drop_old(now)
         self.overloaded = self._is_overloaded(now)
         if self.overloaded:
             self._fits_since.clear()
-            return self.lower
+            return self._down()
         if len(self._frames) < MIN_FRAMES:
-            return None
+            return ()
         took_s = self.p90_s
         self._remember(now)
         self._overhead_s = min(
@@ -181,9 +185,9 @@ class Controller:
                 self._limit_s if at in self._fits_since else self._budget_s)}
         goal = self.higher
         if goal is None:
-            return None
+            return ()
         wait_s = self.patience_s * (BEYOND if goal > self._home else 1)
-        return goal if now - self._fits_since[goal] >= wait_s else None
+        return (goal,) if now - self._fits_since[goal] >= wait_s else ()
 
     @property
     def patience_s(self) -> float:
@@ -265,6 +269,15 @@ class Controller:
             lost >= MIN_SLOW
             and lost > MAX_LOST * len(self._outcomes)
             and labelled * self._period_s < (now - self._outcomes[0][0]) * (1 - MAX_LOST))
+
+    def _down(self) -> tuple[int, ...]:
+        here_s = self.ladder[self.index].p90_s
+        # A load that has just come is in few of the frames yet.
+        took_s = max(self.p90_s, _percentile(self._means_s[-SUSTAINED_FRAMES // 2:], 0.5))
+        enough = [
+            at for at in self.lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
+        # What does not do is better than to stay, if nothing else is ready.
+        return (*enough, *(at for at in reversed(self.lower) if at not in enough))
 
     def _expected_s(self, index: int, took_s: float) -> float:
         here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
