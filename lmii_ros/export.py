@@ -1,6 +1,6 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Weight files in other forms: calibrated for int8, or as ONNX for other runtimes."""
+"""Weight files in other forms: their mean, calibrated for int8, or as ONNX."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterable
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -25,6 +26,34 @@ CALIBRATION_IMAGES = 32
 
 class ExportError(ValueError):
     """A weight file cannot be exported as asked for."""
+
+
+def to_mean(weight_files: Sequence[str | Path], path: Path) -> None:
+    """
+    Write the mean of weights, as of restarts of one training (SWA, arXiv 1803.05407).
+
+    :param weight_files: Paths or names of weight files of one network; the metadata are those of
+        the first, but for the mIoU and its losses if the files do not tell the same.
+    :param path: Target; an existing file is replaced.
+    :raises ExportError: If the files are not of one network and class table.
+    """
+    loaded = [weights.load(weights.find(weight_file)) for weight_file in weight_files]
+    info, network = loaded[0]
+    for weight_file, (other, _) in zip(weight_files, loaded):
+        for what in ('network', 'arguments', 'classes', 'mean', 'std'):
+            if getattr(other, what) != getattr(info, what):
+                raise ExportError(
+                    f'{weight_file} has another {what} than {weight_files[0]}, so their weights '
+                    'have no mean')
+        if (other.miou, other.precision_loss) != (info.miou, info.precision_loss):
+            info = replace(info, miou={}, precision_loss={})
+    with torch.no_grad():
+        for same in zip(*(network.state_dict().values() for _, network in loaded)):
+            if same[0].is_floating_point():
+                same[0].copy_(torch.stack(same).mean(dim=0))
+    weights.save(path, replace(
+        info, activation_ranges={}, data=f'{info.data}; the mean of {len(loaded)} weight files'),
+        network)
 
 
 def to_int8(

@@ -57,6 +57,25 @@ def export(*arguments):
     return cli.main(['export', SHIPPED, *map(str, arguments)])
 
 
+def test_the_mean_of_weights(tmp_path):
+    info, network = weights.load(weights.find(SHIPPED))
+    other, mean = tmp_path / 'other.safetensors', tmp_path / 'mean.safetensors'
+    changed = {name: 3 * tensor for name, tensor in network.state_dict().items()}
+    network.load_state_dict(changed)
+    weights.save(other, info, network)
+    assert export('--mean-with', other, '--out', mean) == 0
+    found, averaged = weights.load(mean)
+    for name, tensor in averaged.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, changed[name] * 2 / 3, rtol=2 ** -9, atol=1e-6)
+    # All tell that of weights before them; ranges and mIoU of their own would be of no mean.
+    assert (found.miou, found.precision_loss) == (info.miou, info.precision_loss)
+    assert not found.activation_ranges
+    weights.save(other, replace(info, miou={360: 0.5}), network)
+    assert export('--mean-with', other, '--out', mean) == 0
+    assert weights.read_info(mean).miou == {}
+
+
 @needs_openvino
 def test_int8_is_calibrated_and_measured_on_a_data_set(tmp_path, dataset, scene, capsys):
     path = tmp_path / 'x.safetensors'
@@ -150,7 +169,8 @@ def test_onnx_takes_bytes_and_gives_logits(tmp_path, scene):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ((), 'nothing to do; give --int8, --onnx FILE, or both'),
+    ((), 'nothing to do; give --mean-with WEIGHTS, --int8 or --onnx FILE'),
+    (('--mean-with', 'lmiinet_camvid'), 'lmiinet_camvid has another network than '),
     (('--int8',), '--int8 needs --calibrate IMAGES'),
     (('--int8', '--calibrate', '/nowhere'), '/nowhere: no such file or folder'),
 ])

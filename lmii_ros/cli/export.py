@@ -16,6 +16,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     export = commands.add_parser('export', help='write a weight file in another form')
     export.add_argument('weights', help='path or name of a weight file')
     export.add_argument(
+        '--mean-with', nargs='+', default=[], metavar='WEIGHTS',
+        help='the mean of this weight file and these, as of restarts of one training')
+    export.add_argument(
         '--int8', action='store_true', help='a weight file that is calibrated for int8')
     export.add_argument(
         '--calibrate', metavar='IMAGES',
@@ -26,7 +29,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         help='a weight file of the same network whose loss in int8 counts for this one too, '
         'which was trained on what it could be measured with')
     export.add_argument(
-        '--out', type=Path, help='file for int8 (name of the weights and _int8)')
+        '--out', type=Path,
+        help='file for mean or int8 (name of the weights and _mean or _int8)')
     export.add_argument(
         '--onnx', type=Path, metavar='FILE',
         help='an ONNX file: image bytes in, logits out, for runtimes of your own')
@@ -39,26 +43,38 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    if not options.int8 and not options.onnx:
-        raise ValueError('nothing to do; give --int8, --onnx FILE, or both')
+    if not (options.mean_with or options.int8 or options.onnx):
+        raise ValueError('nothing to do; give --mean-with WEIGHTS, --int8 or --onnx FILE')
     if options.int8 and not options.calibrate:
         raise ValueError('--int8 needs --calibrate IMAGES: a data set, folder, video or bag')
     from lmii_ros import export
+    from lmii_ros import weights
+    source = weights.find(options.weights)
+    path = options.out or Path(f'{source.stem}_{"int8" if options.int8 else "mean"}.safetensors')
+    if options.mean_with:
+        export.to_mean([source, *options.mean_with], path)
+        source = path
+    if options.onnx:
+        _export_onnx(options, source)
+    if options.int8:
+        _export_int8(options, source, path)
+    elif options.mean_with:
+        print(path)
+
+
+def _export_onnx(options: argparse.Namespace, source: Path) -> None:
+    from lmii_ros import export
     from lmii_ros.segmenter import Segmenter
     segmenter = Segmenter(
-        options.weights, engine='torch', device='cpu', precision='fp32',
+        source, engine='torch', device='cpu', precision='fp32',
         input_height=options.input_height)
-    if options.onnx:
-        width, height = options.size or segmenter.info.input_size[::-1]
-        input_size = segmenter.input_size((height, width))
-        export.to_onnx(options.weights, input_size, options.onnx)
-        print(f'{options.onnx}: image uint8 1x{input_size[0]}x{input_size[1]}x3 (BGR) to logits')
-    if options.int8:
-        _export_int8(
-            options, options.out or Path(f'{segmenter.weight_file.stem}_int8.safetensors'))
+    width, height = options.size or segmenter.info.input_size[::-1]
+    input_size = segmenter.input_size((height, width))
+    export.to_onnx(source, input_size, options.onnx)
+    print(f'{options.onnx}: image uint8 1x{input_size[0]}x{input_size[1]}x3 (BGR) to logits')
 
 
-def _export_int8(options: argparse.Namespace, path: Path) -> None:
+def _export_int8(options: argparse.Namespace, source: Path, path: Path) -> None:
     from lmii_ros import datasets
     from lmii_ros import export
     from lmii_ros import metrics
@@ -72,7 +88,7 @@ def _export_int8(options: argparse.Namespace, path: Path) -> None:
         frames = (training.image(index) for index in range(len(training)))
     else:
         frames = (frame.image for frame in open_source(options.calibrate))
-    export.to_int8(options.weights, frames, path, loss_of=options.loss_of)
+    export.to_int8(source, frames, path, loss_of=options.loss_of)
     if labelled and not options.loss_of:
         validation = datasets.open_dataset(options.calibrate, 'val')
         exact = metrics.scores(
