@@ -7,10 +7,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from dataclasses import replace
 from itertools import groupby
 from typing import Callable
-from typing import Collection
 from typing import Iterable
 from typing import Sequence
 
@@ -73,8 +71,10 @@ def search(
     Latency grows with the input height. So along the heights of a file and precision the
     largest that fits is found by bisection, guided by the heights already timed; and of a file
     only those candidates are timed that would gain more than :data:`MIN_GAIN` over the best so
-    far. A precision that was slower than another with one file is taken to be so with all; fp32 is
-    the slowest, for others that are slower are not offered (:class:`lmii_ros.engines.Precisions`).
+    far. Precisions are taken to be slower than those after them in
+    :data:`lmii_ros.engines.PRECISIONS`: to time each would take a file's first search another
+    export, and those that the machine emulates are not offered
+    (:class:`lmii_ros.engines.Precisions`).
 
     :param measure: Times a candidate, or returns None where the machine cannot run it; nor then
         larger ones of the file and precision.
@@ -199,28 +199,16 @@ def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
 
 
 def _is_hopeless(
-    candidate: Candidate, best: Candidate | None, timed: Collection[Timing], budget_s: float,
+    candidate: Candidate, best: Candidate | None, timed: Iterable[Timing], budget_s: float,
 ) -> bool:
     if best is not None and candidate.miou <= best.miou + MIN_GAIN:
         return True
     point = candidate.point
-    faster = _faster(point.precision, timed)
+    faster = PRECISIONS[PRECISIONS.index(point.precision) + 1:]
     return any(
         timing.p90_s > budget_s and timing.candidate.point.weights == point.weights
         and timing.candidate.point.input_height <= point.input_height
         and timing.candidate.point.precision in faster for timing in timed)
-
-
-def _faster(precision: str, timed: Collection[Timing]) -> set[str]:
-    """Return the precisions that are faster, on this machine with any file."""
-    if precision == 'fp32':
-        return set(PRECISIONS) - {precision}
-    took_s = {
-        replace(timing.candidate.point, precision=''): timing.p90_s for timing in timed
-        if timing.candidate.point.precision == precision}
-    return {
-        point.precision for point, p90_s in ((one.candidate.point, one.p90_s) for one in timed)
-        if p90_s < took_s.get(replace(point, precision=''), 0)}
 
 
 def _largest_that_fits(
