@@ -82,15 +82,17 @@ def _export_int8(options: argparse.Namespace, source: Path, path: Path) -> None:
     from lmii_ros.evaluation import dataset
     from lmii_ros.segmenter import Segmenter
     from lmii_ros.sources import open_source
-    labelled = datasets.kind_of(options.calibrate)
-    if labelled:
+    validation = None
+    if datasets.kind_of(options.calibrate):
         training = datasets.open_dataset(options.calibrate, 'train')
+        if not options.loss_of:
+            # Now, since a data set without it is to be refused before anything is written.
+            validation = datasets.open_dataset(options.calibrate, 'val')
         frames = (training.image(index) for index in range(len(training)))
     else:
         frames = (frame.image for frame in open_source(options.calibrate))
     export.to_int8(source, frames, path, loss_of=options.loss_of)
-    if labelled and not options.loss_of:
-        validation = datasets.open_dataset(options.calibrate, 'val')
+    if validation is not None:
         exact = metrics.scores(
             dataset.evaluate(Segmenter(path, precision='fp32'), validation)).miou
         loss = dataset.precision_loss(path, 'auto', exact, validation)

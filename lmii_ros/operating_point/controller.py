@@ -274,10 +274,10 @@ class Controller:
         here_s = self.ladder[self.index].p90_s
         # A load that has just come is in few of the frames yet.
         took_s = max(self.p90_s, _percentile(self._means_s[-SUSTAINED_FRAMES // 2:], 0.5))
-        enough = [
-            at for at in self.lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
+        lower = self.lower
+        enough = [at for at in lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
         # What does not do is better than to stay, if nothing else is ready.
-        return (*enough, *(at for at in reversed(self.lower) if at not in enough))
+        return (*enough, *(at for at in reversed(lower) if at not in enough))
 
     def _expected_s(self, index: int, took_s: float) -> float:
         here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
