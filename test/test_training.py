@@ -27,6 +27,7 @@ from lmii_ros.training import recipe as recipes
 from lmii_ros.training import trainer
 from lmii_ros.training import weather
 from lmii_ros.training.augmentation import crop
+from lmii_ros.training.augmentation import paste_classes
 from lmii_ros.training.augmentation import vary_color
 from lmii_ros.training.images import TrainingImages
 from lmii_ros.training.loss import CrossEntropy
@@ -386,6 +387,7 @@ def test_a_recipe_is_read(tmp_path):
     ({'batch_size': -1}, 'batch_size'),
     ({'loss_stride': 0}, 'loss_stride'),
     ({'synthetic_share': 1.1}, 'synthetic_share is 1.1, expected 0 to 1'),
+    ({'class_mix': -0.1}, 'class_mix is -0.1, expected 0 to 1'),
     ({'scale': [0, 1]}, 'scale'),
     ({'scale': [2, 1]}, 'scale'),
     # Values of the wrong kind or number.
@@ -616,6 +618,38 @@ def test_rare_classes_are_seen_more_often(data, tmp_path):
              == 2).any() for epoch in range(40)))
     assert seen[0] < 25
     assert seen[1] > 35
+
+
+@pytest.mark.parametrize('others', [[0], [0, 3], [0, 3, 5], [0, 3, 5, UNKNOWN], [UNKNOWN]])
+def test_half_the_classes_of_another_image_are_pasted_with_their_labels(others):
+    rng = np.random.default_rng(1)
+    labels, other_labels = np.full((40, 60), 8, np.uint8), rng.choice(others, (40, 60))
+    image, other = np.full((40, 60, 3), 8, np.uint8), other_labels[..., None].repeat(3, 2)
+    seen = set()
+    for _ in range(20):
+        mixed, truth = paste_classes(image, labels, other, other_labels.astype(np.uint8), rng)
+        # The images are coloured by their labels.
+        np.testing.assert_array_equal(mixed, truth[..., None].repeat(3, 2))
+        pasted = set(np.unique(truth[truth != 8]))
+        assert len(pasted) == (len(set(others) - {UNKNOWN}) + 1) // 2
+        for label in pasted:
+            np.testing.assert_array_equal(truth == label, other_labels == label)
+        seen |= pasted
+    assert seen == set(others) - {UNKNOWN}
+
+
+def test_classes_are_mixed_into_as_many_images_as_told(data, tmp_path):
+    dataset = camvid(data, 'train')
+    whole, mixed = (read_recipe(tmp_path, class_mix=share) for share in (0.0, 0.5))
+    count = 0
+    for epoch in range(20):
+        pairs = [
+            TrainingImages(dataset, [], FREQUENCIES, recipe, epoch) for recipe in (whole, mixed)]
+        for index in range(len(dataset)):
+            (_, labels), (_, mixed_labels) = (shown[index] for shown in pairs)
+            count += (labels != mixed_labels).any()
+    # Of 160; a few are mixed with themselves.
+    assert 45 < count < 100
 
 
 def test_weather_leaves_labels_and_is_seen_as_often_as_told(data, tmp_path):

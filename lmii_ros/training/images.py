@@ -52,6 +52,17 @@ class TrainingImages(TorchDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         recipe = self._recipe
         rng = np.random.default_rng([recipe.seed, self._epoch, index])
+        image, labels = self._crop(index, rng)
+        if recipe.class_mix and rng.random() < recipe.class_mix:
+            other = self._crop(int(rng.integers(len(self))), rng)
+            image, labels = augmentation.paste_classes(image, labels, *other, rng)
+        image = augmentation.vary_color(image, recipe.color, rng)
+        if recipe.weather and rng.random() < recipe.weather:
+            image = vary_weather(image, rng)
+        return image, labels
+
+    def _crop(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        recipe = self._recipe
         if rng.random() < recipe.synthetic_share:
             frame = self._synthetic[rng.integers(len(self._synthetic))]
             image, labels = frame.image, frame.labels
@@ -60,12 +71,8 @@ class TrainingImages(TorchDataset):
         focus = None
         if recipe.rare_crops and rng.random() < recipe.rare_crops:
             focus = _pixel_of_a_rare_class(labels, self._frequencies, rng)
-        image, labels = augmentation.crop(
+        return augmentation.crop(
             image, labels, recipe.input_size, recipe.crop_size, recipe.scale, rng, focus)
-        image = augmentation.vary_color(image, recipe.color, rng)
-        if recipe.weather and rng.random() < recipe.weather:
-            image = vary_weather(image, rng)
-        return image, labels
 
 
 def synthetic_frames(recipe: Recipe) -> list[SimulatedFrame]:

@@ -48,6 +48,8 @@ class Recipe:
     :param weather: Share of the images that are shown as in dusk, low sun or haze, blurred by
         motion, or badly compressed (:mod:`lmii_ros.training.weather`).
     :param rare_crops: Share of the crops that are laid around a pixel of a rare class.
+    :param class_mix: Share of the images onto which half the classes of another one are pasted
+        (ClassMix, arXiv 2007.07936).
     :param held_out_drives: Drives that are left out of the training, joined by ``+``, and measured
         on instead of the validation split; a drive is how its files' names begin, up to the first
         underscore.
@@ -84,6 +86,7 @@ class Recipe:
     synthetic_share: float = 0.0
     weather: float = 0.0
     rare_crops: float = 0.0
+    class_mix: float = 0.0
     held_out_drives: str = ''
     hard_share: float = 1.0
     overlap_weight: float = 0.0
@@ -184,6 +187,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     'synthetic_share': ('0 to 1', lambda value: 0 <= value <= 1),
     'weather': ('0 to 1', lambda value: 0 <= value <= 1),
     'rare_crops': ('0 to 1', lambda value: 0 <= value <= 1),
+    'class_mix': ('0 to 1', lambda value: 0 <= value <= 1),
     'hard_share': ('more than 0, up to 1', lambda value: 0 < value <= 1),
     'overlap_weight': ('0 or more', lambda value: 0 <= value < math.inf),
     'loss_stride': ('at least 1', lambda value: value >= 1),
