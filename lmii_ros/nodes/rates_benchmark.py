@@ -25,7 +25,6 @@ from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import tuning
-from lmii_ros.operating_point.search import front
 from lmii_ros.operating_point.tuning import Tuning
 
 NAMESPACE = f'/lmii_rates_{os.getpid()}'
@@ -64,8 +63,9 @@ class RatesBenchmark:
     :param device: See there.
     :param precision: See there.
     :param threads: See there.
-    :param exhaustive: Whether to look for better candidates that hold the rate too: all are
-        timed, and those that no other is faster and better than run in the node.
+    :param exhaustive: Whether to look for better candidates that hold the rate too: all that are
+        fast enough when timed run in the node, but for those that another is faster and better
+        than.
     """
 
     weight_files: tuple[str, ...]
@@ -230,9 +230,7 @@ def _fixed(
 ) -> list[dict[str, Any]]:
     """Let the node run at better points, the fastest first, until it does not hold the rate."""
     tried: list[dict[str, Any]] = []
-    for timing in front(tuning.run(_tuning(benchmark, target)).timings):
-        if timing.candidate.miou <= miou_percent / 100 + BETTER:
-            continue
+    for timing in tuning.run_better(_tuning(benchmark, target), miou_percent / 100 + BETTER):
         if len(tried) >= MAX_TRIED and all(
                 one['held_percent'] < 100 * HELD for one in tried[-MAX_TRIED:]):
             break
@@ -334,4 +332,4 @@ def _tuning(benchmark: RatesBenchmark, target: float) -> Tuning:
     return Tuning(
         benchmark.weight_files, benchmark.size, target, headroom=benchmark.headroom,
         engine=benchmark.engine, device=benchmark.device, precision=benchmark.precision,
-        threads=benchmark.threads, exhaustive=True)
+        threads=benchmark.threads)

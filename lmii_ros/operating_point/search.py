@@ -38,11 +38,13 @@ class Choice:
     :param timing: Of the chosen candidate.
     :param timings: Of all candidates that were timed.
     :param budget_s: What the p90 was to fit into, in seconds.
+    :param whole: Whether the search had the time to end.
     """
 
     timing: Timing
     timings: tuple[Timing, ...]
     budget_s: float
+    whole: bool = True
 
     @property
     def fits(self) -> bool:
@@ -98,8 +100,13 @@ def search(
                 timed[candidate] = timing
         return timed.get(candidate)
 
+    whole = True
+
     def is_late() -> bool:
-        return bool(timed) and time.monotonic() > deadline
+        nonlocal whole
+        if timed and time.monotonic() > deadline:
+            whole = False
+        return not whole
 
     families = _families(candidates)
     if exhaustive:
@@ -124,7 +131,7 @@ def search(
         if reserve is not None:
             timing_of(reserve)
     timings = tuple(timed.values())
-    return Choice(choose(timings, budget_s), timings, budget_s)
+    return Choice(choose(timings, budget_s), timings, budget_s, whole)
 
 
 def choose(timings: Sequence[Timing], budget_s: float) -> Timing:
@@ -142,6 +149,29 @@ def front(timings: Iterable[Timing]) -> list[Timing]:
         if not kept or timing.candidate.miou > kept[-1].candidate.miou:
             kept.append(timing)
     return kept
+
+
+def better(
+    candidates: Iterable[Candidate], measure: Measure, period_s: float, miou: float,
+) -> list[Timing]:
+    """
+    Return those of more than an expected mIoU of which a frame may take less than its period.
+
+    Timed are all of them, and of each file and precision the next larger one; returned those that
+    no other is both faster and better than, the fastest first.
+
+    :param measure: As of :func:`search`.
+    """
+    timings = []
+    for _, members in groupby(sorted(candidates, key=_by_height), _family):
+        for candidate in members:
+            if candidate.miou <= miou:
+                continue
+            timing = measure(candidate)
+            if timing is None or timing.p50_s > period_s:
+                break
+            timings.append(timing)
+    return front(timings)
 
 
 def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:

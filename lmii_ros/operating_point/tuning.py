@@ -12,13 +12,16 @@ from typing import Callable
 import yaml
 
 from lmii_ros import machine
+from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPointError
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point.calibration import Calibration
 from lmii_ros.operating_point.candidates import candidates
 from lmii_ros.operating_point.candidates import offers
+from lmii_ros.operating_point.search import better
 from lmii_ros.operating_point.search import Choice
 from lmii_ros.operating_point.search import front
+from lmii_ros.operating_point.search import Measure
 from lmii_ros.operating_point.search import search
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
@@ -62,11 +65,32 @@ class Tuning:
 
 def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> Choice:
     """
-    Search with frames of the synthetic road.
+    Search among the candidates, for frames of the synthetic road.
 
     :param progress: Takes a line on what is being done.
     :raises ValueError: If a weight file, the engine or the device is not as it should be.
     """
+    points, measure = _candidates(tuning, progress)
+    return search(
+        points, measure, tuning.headroom / tuning.target_fps, exhaustive=tuning.exhaustive)
+
+
+def run_better(tuning: Tuning, miou: float) -> list[Timing]:
+    """
+    Return candidates of more than an expected mIoU that may hold the target rate.
+
+    See :func:`lmii_ros.operating_point.search.better`.
+
+    :raises ValueError: As :func:`run`.
+    """
+    points, measure = _candidates(tuning, lambda line: None)
+    return better(points, measure, 1 / tuning.target_fps, miou)
+
+
+def _candidates(
+    tuning: Tuning, progress: Callable[[str], None],
+) -> tuple[list[Candidate], Measure]:
+    """Return the candidates, and what times one of them with frames of the synthetic road."""
     offered = offers(tuning.weight_files, tuning.weight_files[0])
     width, height = tuning.size
     frame = RoadScene(camera=PinholeCamera.from_fov(width, height)).render(1.0).image
@@ -74,10 +98,9 @@ def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> 
         lambda: frame, offered, engine=tuning.engine, device=tuning.device,
         threads=tuning.threads, anew=tuning.anew, progress=progress)
     budget_s = tuning.headroom / tuning.target_fps
-    return search(
+    return (
         candidates(offered, height, precision=tuning.precision),
-        lambda candidate: calibration.measure(candidate, budget_s), budget_s,
-        exhaustive=tuning.exhaustive)
+        lambda candidate: calibration.measure(candidate, budget_s))
 
 
 def table(tuning: Tuning, choice: Choice) -> str:
