@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lmii_ros.segmenter import Segmenter
 
 DECISION_PERIOD_S = 0.1
-SEARCH_LIMIT_S = 10.0
+SEARCH_LIMIT_S = 12.0
 """
 So long a node that waits for its first labels looks for a better point; with what there must be to
 fall back on, it takes some 15 s on two cores. What was timed is kept, so the next search goes on.

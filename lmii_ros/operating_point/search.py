@@ -117,8 +117,11 @@ def search(
         for rungs in families:
             rungs = [
                 rung for rung in rungs if not _is_hopeless(rung, best, timed.values(), budget_s)]
-            # The smallest of a later file is likely to be too slow already, and ends its search.
-            guess = 0 if timed else len(rungs) // 2
+            # The first are of the likely fastest network, the largest of which may fit. Where the
+            # budget was exceeded already, the smallest of a later file is likely to be too slow,
+            # and ends its search.
+            exceeded = any(timing.p90_s > budget_s for timing in timed.values())
+            guess = len(rungs) - 1 if not timed else 0 if exceeded else len(rungs) // 2
             best = _largest_that_fits(rungs, guess, timing_of, budget_s, is_late) or best
     if not timed:
         raise OperatingPointError('no candidate can be run on this machine')
@@ -224,8 +227,13 @@ def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
         weights, miou = rungs[-1].point.weights, rungs[-1].miou
         best[weights] = max(miou, best.get(weights, miou))
     # Of a file's precisions, which are nearly as good, what is likely to be the fastest first.
-    return sorted(families, key=lambda rungs: (
+    families.sort(key=lambda rungs: (
         -best[rungs[-1].point.weights], -PRECISIONS.index(rungs[-1].point.precision)))
+    # Before all, that of the least accurate file: it is ready and timed the soonest, so that a
+    # search that is short of time has something, and what is no better is not timed at all.
+    least = families[-1][-1].point.weights
+    first = next(rungs for rungs in families if rungs[-1].point.weights == least)
+    return [first, *(rungs for rungs in families if rungs is not first)]
 
 
 def _is_hopeless(
