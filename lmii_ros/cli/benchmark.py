@@ -83,7 +83,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     rates.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
     rates.add_argument(
         '--exhaustive', action='store_true',
-        help='time all better candidates and run those that fit, to see whether one holds the rate')
+        help='time all better candidates and run those that fit, to see whether one holds it')
     _add_json(rates)
     rates.set_defaults(run=_benchmark_rates)
 
