@@ -638,31 +638,19 @@ def test_half_the_classes_of_another_image_are_pasted_with_their_labels(others):
     assert seen == set(others) - {UNKNOWN}
 
 
-def test_classes_are_mixed_into_as_many_images_as_told(data, tmp_path):
+@pytest.mark.parametrize('key, changes_labels', [('class_mix', True), ('weather', False)])
+def test_as_many_images_are_changed_as_told(data, tmp_path, key, changes_labels):
     dataset = camvid(data, 'train')
-    whole, mixed = (read_recipe(tmp_path, class_mix=share) for share in (0.0, 0.5))
-    count = 0
-    for epoch in range(20):
-        pairs = [
-            TrainingImages(dataset, [], FREQUENCIES, recipe, epoch) for recipe in (whole, mixed)]
-        for index in range(len(dataset)):
-            (_, labels), (_, mixed_labels) = (shown[index] for shown in pairs)
-            count += (labels != mixed_labels).any()
-    # Of 160; a few are mixed with themselves.
-    assert 45 < count < 100
-
-
-def test_weather_leaves_labels_and_is_seen_as_often_as_told(data, tmp_path):
-    dataset = camvid(data, 'train')
-    fine, changed = (read_recipe(tmp_path, weather=share) for share in (0.0, 0.5))
+    fine, changed = (read_recipe(tmp_path, **{key: share}) for share in (0.0, 0.5))
     count = 0
     for epoch in range(20):
         pairs = [
             TrainingImages(dataset, [], FREQUENCIES, recipe, epoch) for recipe in (fine, changed)]
         for index in range(len(dataset)):
-            (image, labels), (other, same) = (shown[index] for shown in pairs)
-            np.testing.assert_array_equal(labels, same)
+            (image, labels), (other, truth) = (shown[index] for shown in pairs)
             count += (image != other).any()
+            assert changes_labels or (labels == truth).all()
+    # Of 160; a few are mixed with themselves.
     assert 50 < count < 110
 
 
