@@ -28,6 +28,7 @@ from lmii_ros.operating_point.candidates import candidates
 from lmii_ros.operating_point.candidates import offers
 from lmii_ros.operating_point.controller import Controller
 from lmii_ros.operating_point.search import MIN_GAIN
+from lmii_ros.operating_point.search import better
 from lmii_ros.operating_point.search import front
 from lmii_ros.operating_point.search import search
 import numpy as np
@@ -140,6 +141,41 @@ def test_the_search_finds_what_brute_force_finds_with_few_timings():
             assert 'more than the' in choice.miss()
         timed, total = timed + len(measured), total + len(latencies)
     assert timed < total / 8
+
+
+def test_the_first_to_be_timed_is_the_largest_of_the_least_accurate_file():
+    for seed in range(50):
+        latencies = random_table(seed)
+        measured = []
+
+        def measure(candidate):
+            measured.append(candidate.point)
+            return Timing(candidate, latencies[candidate], latencies[candidate])
+
+        search(list(latencies), measure, 0.04)
+        best = {
+            file: max(one.miou for one in latencies if one.point.weights == file)
+            for file in {one.point.weights for one in latencies}}
+        least = min(best, key=best.get)
+        fastest = [one for one in latencies if (
+            one.point.weights, one.point.precision) == (least, 'int8')]
+        assert measured[0] == max(fastest, key=lambda one: one.miou).point
+
+
+def test_all_that_is_better_and_within_the_period_is_found_without_timing_the_rest():
+    for seed in range(100):
+        latencies = random_table(seed)
+        measured = []
+
+        def measure(candidate):
+            measured.append(candidate)
+            return Timing(candidate, latencies[candidate], latencies[candidate])
+
+        found = better(list(latencies), measure, 0.04, 0.5)
+        within = [one for one, taken in latencies.items() if one.miou > 0.5 and taken <= 0.04]
+        assert found == front(Timing(one, latencies[one], latencies[one]) for one in within)
+        families = {(one.point.weights, one.point.precision) for one in latencies}
+        assert len(within) <= len(measured) <= len(within) + len(families)
 
 
 def test_there_are_points_to_fall_back_on_between_those_that_were_timed():

@@ -255,11 +255,11 @@ class Controller:
         slow = sum(mean_s > self._period_s for mean_s in means_s)
         if slow >= MIN_SLOW and slow > MAX_SLOW * len(self._frames):
             return True
-        # Before the first is lost: the medians, of what no longer fits though it is not yet slow.
-        # Of both, since a few frames that take far too long raise the means, and many that nearly
-        # do, between fast ones, are made up for.
+        # Before the first is lost. Of both, since a few frames that take far too long raise the
+        # means, and many that nearly do, between fast ones, are made up for. Not sooner: on few
+        # cores, frames come to fill the period for a second now and then without a loss.
         count = max(SUSTAINED_FRAMES, sum(at >= now - SUSTAINED_S for at, _ in self._frames))
-        if len(means_s) >= count and self._limit_s < min(
+        if len(means_s) >= count and self._period_s < min(
                 _percentile(some_s[-count:], 0.5) for some_s in (self._taken_s, means_s)):
             return True
         # A camera that is faster than the target loses frames as it should.
