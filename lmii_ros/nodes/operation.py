@@ -35,8 +35,10 @@ SEARCH_LIMIT_S = 12.0
 So long a node that waits for its first labels looks for a better point; with what there must be to
 fall back on, it takes some 15 s on two cores. What was timed is kept, so the next search goes on.
 """
-MAX_BLIND_S = 3.0
+MAX_BLIND_S = 10.0
 """So long frames are not judged while a network is made ready beside them, which slows them."""
+MAX_BLIND_OVERLOADED_S = 3.0
+"""The same after a step down, for it may not have been enough."""
 MAX_STRAY = 10
 """So many frames of another size in succession are labelled at the point that was chosen: a search
 for what may be a camera's glitch would stop all labels for seconds."""
@@ -228,7 +230,7 @@ class Operation:
         if self._beside_standby and not working_s:
             controller.forget()
         self._beside_standby = working_s > 0
-        if 0 < working_s < MAX_BLIND_S:
+        if 0 < working_s < (MAX_BLIND_OVERLOADED_S if controller.overloaded else MAX_BLIND_S):
             return
         controller.labelled(now, took_s)
         controller.lost(now, lost)
