@@ -255,6 +255,12 @@ def test_sizes_that_the_memory_does_not_allow_leave_the_smaller_ones():
     assert choice.timing.candidate.point == OperatingPoint(Path('big.safetensors'), 'fp32', 288)
 
 
+@pytest.mark.parametrize('exhaustive', [False, True])
+def test_a_search_among_no_candidates_is_refused(exhaustive):
+    with pytest.raises(OperatingPointError, match='no candidate can be run'):
+        search([], lambda candidate: None, 0.04, exhaustive=exhaustive)
+
+
 def test_an_exhaustive_search_times_all():
     latencies = random_table(2)
     choice = search(

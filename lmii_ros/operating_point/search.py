@@ -214,8 +214,12 @@ def _family(candidate: Candidate) -> tuple[str, str]:
 
 
 def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
-    """Return, by file and precision, those worth their latency, the smallest height first."""
-    families = []
+    """
+    Return, by file and precision, those worth their latency, the smallest height first.
+
+    They are in the order in which they are to be searched.
+    """
+    families: list[list[Candidate]] = []
     for _, members in groupby(sorted(candidates, key=_by_height), _family):
         rungs: list[Candidate] = []
         for candidate in members:
@@ -231,9 +235,8 @@ def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
         -best[rungs[-1].point.weights], -PRECISIONS.index(rungs[-1].point.precision)))
     # Before all, that of the least accurate file: it is ready and timed the soonest, so that a
     # search that is short of time has something, and what is no better is not timed at all.
-    least = families[-1][-1].point.weights
-    first = next(rungs for rungs in families if rungs[-1].point.weights == least)
-    return [first, *(rungs for rungs in families if rungs is not first)]
+    first = min(families, key=lambda rungs: best[rungs[-1].point.weights], default=None)
+    return sorted(families, key=lambda rungs: rungs is not first)
 
 
 def _is_hopeless(
