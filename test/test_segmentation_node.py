@@ -264,9 +264,12 @@ def test_frames_in_quick_succession_keep_their_own_labels(start_node, tiny_weigh
     for input_height in (64, 96, 64):
         assert client.set('input_height', input_height) == ''
         camera.forget()
-        for index in range(1, 81):
+        # A busy machine labels few of them, so as many as it takes.
+        for index in range(1, 2001):
             camera.publisher.publish(image(scenes[index % 2].reshape(480, -1), 'bgr8', index))
             client.spin(0.001)
+            if len(camera.received['labels']) > 30:
+                break
         client.until(lambda: all(
             messages and nanoseconds(messages[-1]) == index
             for messages in camera.received.values()))
