@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from lmii_ros.cli import arguments
@@ -131,11 +132,13 @@ def _benchmark_node(options: argparse.Namespace) -> None:
 
 def _benchmark_rates(options: argparse.Namespace) -> None:
     from lmii_ros.nodes import rates_benchmark
-    results = rates_benchmark.run(rates_benchmark.RatesBenchmark(
+    benchmark = rates_benchmark.RatesBenchmark(
         weight_files=tuple(options.weights), size=options.size, targets=tuple(options.targets),
         seconds=options.seconds, disturbed=options.disturbed, headroom=options.headroom,
         engine=options.engine, device=options.device, precision=options.precision,
-        threads=options.threads, exhaustive=options.exhaustive))
+        threads=options.threads, exhaustive=options.exhaustive)
+    # It takes many minutes.
+    results = rates_benchmark.run(benchmark, lambda line: print(line, file=sys.stderr))
     _show(rates_benchmark.table(results), results, options)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from typing import Any
+from typing import Callable
 from typing import Sequence
 
 import numpy as np
@@ -45,6 +46,9 @@ FIXED_S = 10.0
 """So long each of them has."""
 HELD_S = 2.0
 """So long it must be held, but for one frame, to be back."""
+HEADER = (
+    f'{"":<12}{"Hz":>7}{"sent":>7}{"lost":>6}{"held %":>8}{"p99 ms":>8}{"mIoU %":>8}'
+    f'{"best %":>8}{"load":>6}{"switches":>10}  operating point')
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,13 @@ class RatesBenchmark:
     exhaustive: bool = False
 
 
-def run(benchmark: RatesBenchmark) -> dict[str, Any]:
+def run(
+    benchmark: RatesBenchmark, progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """
     Measure, and return the results as plain values for a table or JSON.
 
+    :param progress: Takes the table's lines on the targets as they are measured.
     :raises BenchmarkError: If no labels come.
     :raises ChildNodeError: If a node ends.
     :raises ValueError: If a weight file, engine or device is not as it should be.
@@ -100,7 +107,7 @@ def run(benchmark: RatesBenchmark) -> dict[str, Any]:
             'weights': list(benchmark.weight_files),
             'seconds': benchmark.seconds,
             'machine': interleaved.machine(),
-            'targets': [_target(benchmark, target) for target in benchmark.targets],
+            'targets': [_target(benchmark, target, progress) for target in benchmark.targets],
         }
         if benchmark.disturbed:
             results['disturbance'] = _disturbance(benchmark)
@@ -111,17 +118,14 @@ def run(benchmark: RatesBenchmark) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """Return the results of :func:`run` as a table for a terminal."""
-    header = (
-        f'{"":<12}{"Hz":>7}{"sent":>7}{"lost":>6}{"held %":>8}{"p99 ms":>8}{"mIoU %":>8}'
-        f'{"best %":>8}{"load":>6}{"switches":>10}  operating point')
-    lines = [f'{results["frame"]}, {results["machine"]}', header]
+    lines = [f'{results["frame"]}, {results["machine"]}', HEADER]
     for row in results['targets']:
-        lines.append(_row(f'{row["target"]:g} frames/s', row))
-        lines += [_row('  fixed', one) for one in row.get('fixed', ())]
+        lines.append(_target_row(row))
+        lines += [_fixed_row(one) for one in row.get('fixed', ())]
     disturbance = results.get('disturbance')
     if disturbance:
         lines += ['', f'{disturbance["target"]:g} frames/s, with another process on one core '
-                  f'for {disturbance["load_s"]:g} s', header]
+                  f'for {disturbance["load_s"]:g} s', HEADER]
         lines += [_row(name, disturbance[name]) for name in ('before', 'during', 'after')]
         lines.append(
             'rate back after {} s; {} frames lost in all, {} switches'.format(
@@ -129,6 +133,14 @@ def table(results: dict[str, Any]) -> str:
                 sum(disturbance[name]['lost'] for name in ('before', 'during', 'after')),
                 disturbance['switches']))
     return '\n'.join(lines)
+
+
+def _target_row(row: dict[str, Any]) -> str:
+    return _row(f'{row["target"]:g} frames/s', row)
+
+
+def _fixed_row(row: dict[str, Any]) -> str:
+    return _row('  fixed', row)
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
@@ -216,17 +228,23 @@ class _Session:
             child_nodes.check_running(self._node)
 
 
-def _target(benchmark: RatesBenchmark, target: float) -> dict[str, Any]:
+def _target(
+    benchmark: RatesBenchmark, target: float, progress: Callable[[str], None],
+) -> dict[str, Any]:
     row = {'target': target, **_measured(benchmark, target, benchmark.seconds)}
+    progress(_target_row(row))
     if benchmark.exhaustive:
-        row['fixed'] = _fixed(benchmark, target, row['miou_percent'])
+        row['fixed'] = _fixed(benchmark, target, row['miou_percent'], progress)
         row['best_miou_percent'] = max([row['miou_percent'], *(
             one['miou_percent'] for one in row['fixed'] if one['held_percent'] >= 100 * HELD)])
     return row
 
 
 def _fixed(
-    benchmark: RatesBenchmark, target: float, miou_percent: float,
+    benchmark: RatesBenchmark,
+    target: float,
+    miou_percent: float,
+    progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Let the node run at better points, the fastest first, until it does not hold the rate."""
     tried: list[dict[str, Any]] = []
@@ -238,6 +256,7 @@ def _fixed(
         tried.append({
             **_measured(benchmark, target, FIXED_S, point),
             'point': str(point), 'miou_percent': 100 * timing.candidate.miou})
+        progress(_fixed_row(tried[-1]))
     return tried
 
 
