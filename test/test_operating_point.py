@@ -449,9 +449,9 @@ def test_processes_that_write_at_once_leave_a_whole_file():
 
 def ladder(*p90_ms):
     return front(
-        Timing(Candidate(OperatingPoint(Path('file'), 'fp32', height), height / 1000),
+        Timing(Candidate(OperatingPoint(Path('file'), 'fp32', height), height / 50),
                taken / 1000, taken / 1000)
-        for height, taken in enumerate(p90_ms, 100))
+        for height, taken in enumerate(p90_ms, 20))
 
 
 class Drive:
@@ -637,8 +637,46 @@ def test_a_better_point_is_taken_when_the_machine_turns_out_faster_than_calibrat
     drive = Drive(POINTS, 2, 20, 0)
     drive.run(120, lambda now: 0.5)
     assert drive.controller.index == 6
+    # One by one, for their times are only what was calibrated.
+    assert [after - before for _, before, after in drive.switches] == [1, 1, 1, 1]
     drive.run(600, lambda now: 0.5)
     assert drive.controller.index == 6
+
+
+def test_a_point_that_is_hardly_better_is_not_worth_a_step_beyond_the_chosen_one():
+    points = [*POINTS[:5], replace(POINTS[5], candidate=replace(
+        POINTS[5].candidate, miou=POINTS[4].candidate.miou + 0.005))]
+    drive = Drive(points, 4, 20, 0)
+    drive.run(120, lambda now: 0.5)
+    assert not drive.switches
+    # Back to the chosen one it is.
+    drive.controller.switched(drive.now, 3)
+    drive.run(60, lambda now: 0.5)
+    assert drive.controller.index == 4
+
+
+@pytest.mark.parametrize('camera_fps, left', [(20, True), (30, False)])
+def test_fast_frames_that_are_lost_again_and_again_are_reason_enough(camera_fps, left):
+    # Those of the camera come in a jam, where its process has to wait for a core.
+    controller = Controller(POINTS, 4, 20, 0.8)
+    for index in range(1, 25 * camera_fps):
+        now = index / camera_fps
+        if index < 20 * camera_fps or index % 8:
+            controller.labelled(now, 0.04)
+        else:
+            controller.lost(now, 1)
+        if controller.decide(now):
+            break
+    assert (now < 20 + 1.5) == left
+
+
+def test_what_is_slow_is_left_for_whatever_is_ready():
+    controller = Controller(POINTS, 4, 20, 0.8)
+    for index in range(40):
+        controller.labelled(index / 20, 0.1)
+    wanted = controller.decide(2.0)
+    assert wanted[0] == controller.lower[-1]
+    assert sorted(wanted) == [0, 1, 2, 3]
 
 
 def test_a_camera_faster_than_the_target_is_no_overload():
@@ -656,7 +694,8 @@ def test_a_slow_camera_is_judged_too():
     assert drive.controller.index == 4
 
 
-@pytest.mark.parametrize('load, expected', [(1.3, []), (1.55, [3]), (2.0, [2])])
+@pytest.mark.parametrize('load, expected', [
+    (1.3, ([],)), (1.5, ([3], [2])), (2.0, ([2],))])
 def test_it_steps_down_no_further_than_the_load_demands(load, expected):
     gone = []
     for seed in range(5):
@@ -668,7 +707,7 @@ def test_it_steps_down_no_further_than_the_load_demands(load, expected):
         gone.append([after for _, _, after in drive.switches])
         assert drive.lost <= 2
     # A single slow frame just then may make the load look heavier.
-    assert gone.count(expected) >= 4
+    assert sum(one in expected for one in gone) >= 4
 
 
 def test_the_fastest_point_is_the_end(tmp_path):

@@ -25,6 +25,7 @@ from lmii_ros.nodes import child_nodes
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.outputs import TOPICS
+from lmii_ros.nodes.process import keep_freed_memory
 from lmii_ros.nodes.segmentation_node import STEPS
 from lmii_ros.nodes.statistics import DROPPED
 from lmii_ros.segmenter import Segmenter
@@ -132,6 +133,8 @@ def run(benchmark: NodeBenchmark) -> dict[str, Any]:
                           precision='fp32', input_height=benchmark.input_height)
     input_size = segmenter.input_size(benchmark.size[::-1])
     child_nodes.use_shared_memory_profile()
+    # The observer takes as little of the nodes' processor time as it can.
+    keep_freed_memory()
     rclpy.init(args=[])
     try:
         load = interleaved.machine()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import suppress
@@ -39,6 +40,11 @@ MAX_BLIND_S = 10.0
 """So long frames are not judged while a network is made ready beside them, which slows them."""
 MAX_BLIND_OVERLOADED_S = 3.0
 """The same after a step down, for it may not have been enough."""
+CALM_S = 20.0
+"""
+So long after a switch no further network is made ready unless it is needed: that takes one of the
+threads of inference, and what has slowed the frames may slow them still.
+"""
 MAX_STRAY = 10
 """So many frames of another size in succession are labelled at the point that was chosen: a search
 for what may be a camera's glitch would stop all labels for seconds."""
@@ -88,6 +94,7 @@ class Operation:
         self._controller: Controller | None = None
         self._choice: Choice | None = None
         self._next_decision = 0.0
+        self._switched_at = -math.inf
         self._beside_standby = False
         self._lost = 0
         self._lost_seen = 0
@@ -237,10 +244,10 @@ class Operation:
         if now < self._next_decision:
             return
         self._next_decision = now + DECISION_PERIOD_S
-        for wanted in controller.decide(now):
-            if self._switch(wanted, now):
-                break
-        self._make_ready()
+        if any(self._switch(wanted, now) for wanted in controller.decide(now)):
+            self._switched_at = now
+        elif controller.overloaded or now - self._switched_at >= CALM_S:
+            self._make_ready()
 
     def _settle(
         self,

@@ -11,6 +11,7 @@ from typing import Sequence
 import numpy as np
 
 from lmii_ros.operating_point import Timing
+from lmii_ros.operating_point.search import MIN_STEP
 
 WINDOW_S = 3.0
 """Frames of so many last seconds are judged, more only if they are fewer than MIN_FRAMES."""
@@ -19,20 +20,34 @@ PAUSE_S = 1.0
 """After so long without a frame, if that is rare, what was seen before tells nothing any more."""
 MIN_SLOW = 5
 """Fewer frames than this that took too long may be chance."""
-MAX_SLOW = 0.25
-"""Share of the window's frames that may take longer than the period: few of them lose one."""
+MAX_SLOW = 0.5
+"""
+Share of the window's frames that may take longer than the period. On few cores they come to fill
+it just about, for seconds now and then, without a loss: once one frame waits for the one before,
+labelling, publishing and the subscriber's work always coincide.
+"""
 SUSTAINED_S = 0.5
 SUSTAINED_FRAMES = 8
-"""Once half of the frames of so long, and at least so many, do not fit, it is enough."""
+SUSTAINED_SLOW = 1.1
+"""Once half of the frames of so long, and at least so many, take so many periods, it is enough."""
 SAME_LOAD_S = 5.0
 """Two points that follow each other within so long were under the same load."""
 MAX_LOST = 0.02
 LOST_WINDOW_S = 10.0
 """Share of the frames of so many last seconds that is too much to lose."""
+LOSING = 0.05
+LOSING_S = 2.0
+LOSING_TIMES = 3
+"""It is enough, too, to lose this share of so many seconds' frames, at so many different times."""
 LOWER_SHARES = (0.8, 0.6)
 """
 A point to step down to takes at most these shares of the time, where there is one: the first where
 that is expected to do, else the second.
+"""
+HIGHER_SHARE = 1.25
+"""
+A point above the one that was chosen by measurement takes at most this share of the present one's
+time: what is only expected is tried step by step.
 """
 NEARLY = 1.15
 """Else at most this many times that of the fastest, which may be far worse and hardly faster."""
@@ -41,8 +56,6 @@ PATIENCE_S = 20.0
 So long a better point must be expected to fit before it is taken. With 10 s, a process that took a
 core for 20 s was tried against once more while it lasted, which lost frames again.
 """
-BEYOND = 2
-"""A point above the one that was chosen by measurement must do so for this many times as long."""
 PROVEN = 10
 """A point that had to be left within this many times its waiting time has failed."""
 REMEMBERED = 2
@@ -61,8 +74,8 @@ class Controller:
     two in succession lose a frame. So what is judged, and called p90 here, is the p90 of the means
     of two frames in succession.
 
-    Down: when too many of these means exceed the frame period, half a second of frames does not
-    fit, or frames are lost. Up: when for a
+    Down: when most of these means exceed the frame period, half a second of frames does so by
+    far, or frames are lost. Up: when for a
     while a better point was expected to fit the budget. What to expect of a point is its
     calibrated p90, plus what frames always took beyond that, times the present slowdown; but of
     one that had to be left, and those below it, what was seen there.
@@ -117,9 +130,14 @@ class Controller:
 
         It is the best that fits nearly as long as any; from below the chosen point, that at most.
         """
+        here_s = self.ladder[self.index].p90_s
+        highest = self._home if self.index < self._home else max(self.index + 1, *(
+            at for at, timing in enumerate(self.ladder) if timing.p90_s <= HIGHER_SHARE * here_s))
+        least = self.ladder[self.index].candidate.miou + MIN_STEP
         since = {
             at: since for at, since in self._fits_since.items()
-            if at not in self._excluded and (self.index >= self._home or at <= self._home)}
+            if at not in self._excluded and at <= highest
+            and (at <= self._home or self.ladder[at].candidate.miou >= least)}
         # As a load goes away, better points fit one after the other.
         latest = min(since.values(), default=0.0) + PATIENCE_S / 2
         return max((at for at in since if since[at] <= latest), default=None)
@@ -186,8 +204,7 @@ class Controller:
         goal = self.higher
         if goal is None:
             return ()
-        wait_s = self.patience_s * (BEYOND if goal > self._home else 1)
-        return (goal,) if now - self._fits_since[goal] >= wait_s else ()
+        return (goal,) if now - self._fits_since[goal] >= self.patience_s else ()
 
     @property
     def patience_s(self) -> float:
@@ -256,11 +273,12 @@ class Controller:
         if slow >= MIN_SLOW and slow > MAX_SLOW * len(self._frames):
             return True
         # Before the first is lost. Of both, since a few frames that take far too long raise the
-        # means, and many that nearly do, between fast ones, are made up for. Not sooner: on few
-        # cores, frames come to fill the period for a second now and then without a loss.
+        # means, and many that nearly do, between fast ones, are made up for.
         count = max(SUSTAINED_FRAMES, sum(at >= now - SUSTAINED_S for at, _ in self._frames))
-        if len(means_s) >= count and self._period_s < min(
+        if len(means_s) >= count and SUSTAINED_SLOW * self._period_s < min(
                 _percentile(some_s[-count:], 0.5) for some_s in (self._taken_s, means_s)):
+            return True
+        if self._is_losing(now):
             return True
         # A camera that is faster than the target loses frames as it should.
         lost = sum(was_lost for _, was_lost in self._outcomes)
@@ -270,14 +288,26 @@ class Controller:
             and lost > MAX_LOST * len(self._outcomes)
             and labelled * self._period_s < (now - self._outcomes[0][0]) * (1 - MAX_LOST))
 
+    def _is_losing(self, now: float) -> bool:
+        """Return whether it has begun to lose frames, though each may be fast: they may jam."""
+        recent = [outcome for outcome in self._outcomes if outcome[0] >= now - LOSING_S]
+        lost_at = [at for at, was_lost in recent if was_lost]
+        return (
+            len(set(lost_at)) >= LOSING_TIMES
+            and len(lost_at) > LOSING * len(recent)
+            # As above.
+            and len(recent) * self._period_s < (1 + LOSING) * (now - recent[0][0]))
+
     def _down(self) -> tuple[int, ...]:
         here_s = self.ladder[self.index].p90_s
         # A load that has just come is in few of the frames yet.
         took_s = max(self.p90_s, _percentile(self._means_s[-SUSTAINED_FRAMES // 2:], 0.5))
         lower = self.lower
         enough = [at for at in lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
-        # What does not do is better than to stay, if nothing else is ready.
-        return (*enough, *(at for at in reversed(lower) if at not in enough))
+        # What does not do is better than to stay, if nothing else is ready; at last whatever is,
+        # as that from which a step up has come.
+        below = [at for at in reversed(range(self.index)) if at not in self._excluded]
+        return tuple(dict.fromkeys((*enough, *reversed(lower), *below)))
 
     def _expected_s(self, index: int, took_s: float) -> float:
         here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
