@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from dataclasses import field
 from itertools import groupby
 from typing import Callable
 from typing import Iterable
@@ -39,12 +40,14 @@ class Choice:
     :param timings: Of all candidates that were timed.
     :param budget_s: What the p90 was to fit into, in seconds.
     :param whole: Whether the search had the time to end.
+    :param took_s: How long it took, in seconds.
     """
 
     timing: Timing
     timings: tuple[Timing, ...]
     budget_s: float
-    whole: bool = True
+    whole: bool
+    took_s: float = field(compare=False)
 
     @property
     def fits(self) -> bool:
@@ -88,7 +91,7 @@ def search(
     """
     timed: dict[Candidate, Timing] = {}
     refused: dict[tuple[str, str], int] = {}
-    deadline = time.monotonic() + limit_s
+    started = time.monotonic()
 
     def timing_of(candidate: Candidate) -> Timing | None:
         family, height = _family(candidate), candidate.point.input_height
@@ -104,7 +107,7 @@ def search(
 
     def is_late() -> bool:
         nonlocal whole
-        if timed and time.monotonic() > deadline:
+        if timed and time.monotonic() - started > limit_s:
             whole = False
         return not whole
 
@@ -134,7 +137,8 @@ def search(
         if reserve is not None:
             timing_of(reserve)
     timings = tuple(timed.values())
-    return Choice(choose(timings, budget_s), timings, budget_s, whole)
+    return Choice(
+        choose(timings, budget_s), timings, budget_s, whole, time.monotonic() - started)
 
 
 def choose(timings: Sequence[Timing], budget_s: float) -> Timing:

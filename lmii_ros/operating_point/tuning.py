@@ -110,7 +110,8 @@ def table(tuning: Tuning, choice: Choice) -> str:
         '{}x{} at {:g} frames/s, headroom {:g}: p90 of at most {:.1f} ms'.format(
             *tuning.size, tuning.target_fps, tuning.headroom, 1000 * choice.budget_s),
         f'{machine.processor()}, {machine.cores()} cores, load '
-        f'{os.getloadavg()[0]:.1f}, {len(choice.timings)} candidates timed',
+        f'{os.getloadavg()[0]:.1f}, {len(choice.timings)} candidates timed in '
+        f'{choice.took_s:.1f} s',
         f'{"":<24}{"precision":>10}{"height":>8}{"p50 ms":>9}{"p90 ms":>9}{"frames/s":>10}'
         f'{"mIoU %":>8}']
     for timing in sorted(choice.timings, key=lambda timing: timing.p90_s):
