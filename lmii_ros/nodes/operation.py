@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -42,8 +43,8 @@ MAX_BLIND_OVERLOADED_S = 3.0
 """The same after a step down, for it may not have been enough."""
 CALM_S = 20.0
 """
-So long after a switch no further network is made ready unless it is needed: that takes one of the
-threads of inference, and what has slowed the frames may slow them still.
+So long after a switch no further network is made ready unless it is needed: that slows the frames,
+and what has slowed them before may do so still.
 """
 MAX_STRAY = 10
 """So many frames of another size in succession are labelled at the point that was chosen: a search
@@ -102,6 +103,10 @@ class Operation:
         self._calibrating = False
         self._calibrate_anew = threading.Event()
         self._cancelled = threading.Event()
+        # The objects of torch and others are here to stay. To go through them now and then, as
+        # Python does, stops every thread for 0.1 s, longer where a thread of low priority does it.
+        gc.collect()
+        gc.freeze()
 
     def check(self, settings: Settings) -> None:
         """
@@ -125,6 +130,7 @@ class Operation:
     def close(self) -> None:
         """Release what is held besides the live network."""
         self._stop_control()
+        gc.unfreeze()
 
     def calibrate(self) -> None:
         """Measure anew with the next frame."""

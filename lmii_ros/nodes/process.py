@@ -83,6 +83,7 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     keep_freed_memory()
     code = _run(make_node, arguments)
     # Nodes are parts of reference cycles; Fast DDS gives back its shared memory only with them.
+    gc.unfreeze()
     gc.collect()
     if threading.active_count() > 1:
         # It is in a library's call, in the midst of which Python would end with an abort.

@@ -199,8 +199,7 @@ class Controller:
             self._overhead_s, max(0.0, took_s - self.ladder[self.index].p90_s))
         self._fits_since = {
             at: self._fits_since.get(at, now) for at in range(self.index + 1, len(self.ladder))
-            if self._expected_s(at, took_s) <= (
-                self._limit_s if at in self._fits_since else self._budget_s)}
+            if self._fits(at, took_s)}
         goal = self.higher
         if goal is None:
             return ()
@@ -309,15 +308,20 @@ class Controller:
         below = [at for at in reversed(range(self.index)) if at not in self._excluded]
         return tuple(dict.fromkeys((*enough, *reversed(lower), *below)))
 
-    def _expected_s(self, index: int, took_s: float) -> float:
+    def _fits(self, index: int, took_s: float) -> bool:
+        """Return whether a better point is expected to fit, given the present one's p90."""
         here, there = (self.ladder[at].p90_s + self._overhead_s for at in (self.index, index))
-        expected_s = took_s * there / here
-        if not self._left:
-            return expected_s
-        left = sorted(self._left)
-        return max(expected_s, float(np.interp(
-            self.ladder[index].p90_s, [self.ladder[at].p90_s for at in (self.index, *left)],
-            [took_s, *(took_s * self._left[at] / self._at_first_s for at in left)])))
+        expected_s, seen_s = took_s * there / here, 0.0
+        if self._left:
+            left = sorted(self._left)
+            seen_s = float(np.interp(
+                self.ladder[index].p90_s, [self.ladder[at].p90_s for at in (self.index, *left)],
+                [took_s, *(took_s * self._left[at] / self._at_first_s for at in left)]))
+        # What was seen holds all that came together with the network's work, for which there is
+        # the headroom.
+        if index in self._fits_since:
+            return expected_s <= self._limit_s and seen_s <= self._period_s
+        return expected_s <= self._budget_s and seen_s <= self._limit_s
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
