@@ -25,7 +25,7 @@ MIN_STEP = 0.01
 RESERVE = 0.6
 """
 Share of the chosen one's latency; the best candidate that is so fast is timed too, or if there is
-none, the fastest, to fall back on; and the smallest of the file, if no smaller one was timed.
+none, the fastest, and the smallest of the file, to fall back on.
 """
 
 Measure = Callable[[Candidate], 'Timing | None']
@@ -130,13 +130,12 @@ def search(
         raise OperatingPointError('no candidate can be run on this machine')
     choice = choose(tuple(timed.values()), budget_s)
     if not exhaustive:
+        for rungs in families:
+            if _family(rungs[0]) == _family(choice.candidate):
+                timing_of(rungs[0])
         reserve = _reserve(families, timed, RESERVE * choice.p90_s)
         if reserve is not None:
             timing_of(reserve)
-        for rungs in families:
-            if choice.candidate in rungs and timed.keys().isdisjoint(
-                    rungs[:rungs.index(choice.candidate)]):
-                timing_of(rungs[0])
     timings = tuple(timed.values())
     return Choice(
         choose(timings, budget_s), timings, budget_s, whole, time.monotonic() - started)
@@ -186,8 +185,8 @@ def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
     """
     Return the points to switch between under load, the fastest first, each better than the last.
 
-    They are those that were timed, and such of a file and precision of which a larger one was
-    whose latency follows: a search that timed all that may be needed would take too long.
+    They are those that were timed, and such between two of the same file and precision whose
+    latency follows from theirs: a search that timed all that may be needed would take too long.
     """
     points = list(choice.timings)
     home = choice.timing
@@ -197,7 +196,7 @@ def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
         heights = sorted(timing.candidate.point.input_height for timing in known)
         for candidate in members:
             height = candidate.point.input_height
-            if len(heights) > 1 and height < heights[-1] and height not in heights:
+            if len(heights) > 1 and heights[0] < height < heights[-1] and height not in heights:
                 expected = predict(known, candidate)
                 # What was chosen by measurement is not to give way to what was not measured.
                 if (expected.p90_s < home.p90_s) == (candidate.miou < home.candidate.miou):
@@ -285,8 +284,7 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
     Return the timing to expect of a candidate.
 
     :param known: At least one timing of the same file and precision. Two tell a straight line
-        over the pixels; one is taken to be proportional to them, which is the least that a smaller
-        candidate takes.
+        over the pixels; one is taken to be proportional to them.
     """
     def area(one: Candidate) -> int:
         return one.point.input_height ** 2
@@ -304,10 +302,9 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
     share = (wanted - area(first.candidate)) / (area(second.candidate) - area(first.candidate))
     if (first.p90_s < second.p90_s) != (area(first.candidate) < area(second.candidate)):
         share = 0.0
-    least = min(1.0, wanted / area(first.candidate))
-    return Timing(candidate, *(
-        max(least * one_s, one_s + share * (other_s - one_s)) for one_s, other_s in (
-            (first.p50_s, second.p50_s), (first.p90_s, second.p90_s))))
+    return Timing(
+        candidate, first.p50_s + share * (second.p50_s - first.p50_s),
+        first.p90_s + share * (second.p90_s - first.p90_s))
 
 
 def _reserve(
