@@ -32,7 +32,7 @@ from lmii_ros.operating_point.tuning import Tuning
 NAMESPACE = f'/lmii_rates_{os.getpid()}'
 OUTPUTS = ('labels', 'overlay')
 CALIBRATION_TIMEOUT_S = 300.0
-SETTLING_S = 30.0
+SETTLING_S = 60.0
 """More than the controller takes to step down and, to where it can stay, up again."""
 FIXED_SETTLING_S = 3.0
 BEFORE_S = 10.0
