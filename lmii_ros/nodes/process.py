@@ -23,6 +23,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
+from rclpy.signals import uninstall_signal_handlers
 from rclpy.task import Future
 
 # Not names of rclpy's public interface, but the only ones that it raises for a command line that
@@ -141,9 +142,12 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
     try:
         try:
             _init(arguments)
+            # Here, to outlive the thread in which rclpy handles signals: it wakes all executors,
+            # and crashes on one that is gone.
+            executor = SingleThreadedExecutor()
             node = make_node()
             node.start()
-            _spin(node)
+            _spin(node, executor)
             return 0
         except Exception as error:
             if _signals:
@@ -161,7 +165,8 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
         if node is not None:
             node.stop()
         rclpy.try_shutdown()
-        # That has put back the handlers that rclpy once found.
+        # Ends that thread, and puts back the handlers that rclpy once found.
+        uninstall_signal_handlers()
         _ignore_signals()
 
 
@@ -177,8 +182,7 @@ def _init(arguments: list[str] | None) -> None:
         raise NodeFailed(f'cannot use the arguments after --ros-args: {error}') from error
 
 
-def _spin(node: Node) -> None:
-    executor = SingleThreadedExecutor()
+def _spin(node: Node, executor: SingleThreadedExecutor) -> None:
     executor.add_node(node)
     while rclpy.ok() and not node.finished.done():
         try:
