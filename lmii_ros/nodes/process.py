@@ -83,7 +83,8 @@ def run(make_node: Callable[[], RunnableNode], arguments: list[str] | None = Non
     """
     keep_freed_memory()
     code = _run(make_node, arguments)
-    # Nodes are parts of reference cycles; Fast DDS gives back its shared memory only with them.
+    # Nodes are parts of reference cycles; Fast DDS gives back its shared memory only with them. An
+    # active node has frozen what there was.
     gc.unfreeze()
     gc.collect()
     if threading.active_count() > 1:

@@ -115,7 +115,7 @@ class Controller:
     @property
     def lower(self) -> tuple[int, ...]:
         """Return the indices of points to step down to, the best first; none at the fastest."""
-        below = [at for at in range(self.index) if at not in self._excluded]
+        below = self._below
         if not below:
             return ()
         here_s, fastest_s = (self.ladder[at].p90_s for at in (self.index, below[0]))
@@ -146,6 +146,10 @@ class Controller:
     def p90_s(self) -> float:
         """Return the p90 of what frames take, in seconds; see the class."""
         return _percentile(self._means_s, 0.9)
+
+    @property
+    def _below(self) -> list[int]:
+        return [at for at in range(self.index) if at not in self._excluded]
 
     @property
     def _median_s(self) -> float:
@@ -277,25 +281,24 @@ class Controller:
         if len(means_s) >= count and SUSTAINED_SLOW * self._period_s < min(
                 _percentile(some_s[-count:], 0.5) for some_s in (self._taken_s, means_s)):
             return True
-        if self._is_losing(now):
-            return True
+        return self._is_losing(now)
+
+    def _is_losing(self, now: float) -> bool:
+        """Return whether it loses frames, though each may be fast: they may jam."""
         # A camera that is faster than the target loses frames as it should.
+        recent = [outcome for outcome in self._outcomes if outcome[0] >= now - LOSING_S]
+        lost_at = [at for at, was_lost in recent if was_lost]
+        if (
+                len(set(lost_at)) >= LOSING_TIMES
+                and len(lost_at) > LOSING * len(recent)
+                and len(recent) * self._period_s < (1 + LOSING) * (now - recent[0][0])):
+            return True
         lost = sum(was_lost for _, was_lost in self._outcomes)
         labelled = len(self._outcomes) - lost
         return (
             lost >= MIN_SLOW
             and lost > MAX_LOST * len(self._outcomes)
             and labelled * self._period_s < (now - self._outcomes[0][0]) * (1 - MAX_LOST))
-
-    def _is_losing(self, now: float) -> bool:
-        """Return whether it has begun to lose frames, though each may be fast: they may jam."""
-        recent = [outcome for outcome in self._outcomes if outcome[0] >= now - LOSING_S]
-        lost_at = [at for at, was_lost in recent if was_lost]
-        return (
-            len(set(lost_at)) >= LOSING_TIMES
-            and len(lost_at) > LOSING * len(recent)
-            # As above.
-            and len(recent) * self._period_s < (1 + LOSING) * (now - recent[0][0]))
 
     def _down(self) -> tuple[int, ...]:
         here_s = self.ladder[self.index].p90_s
@@ -305,8 +308,7 @@ class Controller:
         enough = [at for at in lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
         # What does not do is better than to stay, if nothing else is ready; at last whatever is,
         # as that from which a step up has come.
-        below = [at for at in reversed(range(self.index)) if at not in self._excluded]
-        return tuple(dict.fromkeys((*enough, *reversed(lower), *below)))
+        return tuple(dict.fromkeys((*enough, *reversed(lower), *reversed(self._below))))
 
     def _fits(self, index: int, took_s: float) -> bool:
         """Return whether a better point is expected to fit, given the present one's p90."""

@@ -21,7 +21,10 @@ from lmii_ros.operating_point import Timing
 MIN_GAIN = 0.002
 """Gains of expected mIoU up to this (0.2 points) are not worth a measurement."""
 MIN_STEP = 0.01
-"""Least gain of expected mIoU (1 point) of a point that was not timed, to be worth a switch."""
+"""
+Least gain of expected mIoU (1 point) of a point that was not timed, or lies beyond the chosen one,
+to be worth a switch.
+"""
 RESERVE = 0.6
 """
 Share of the chosen one's latency; the best candidate that is so fast is timed too, or if there is
