@@ -110,17 +110,14 @@ class Calibration:
             self._progress(f'timing {point}')
             try:
                 times, brief = self._time(point, budget_s)
-                if any(p90_s < times[1] for _, p90_s in cache.larger(point)):
-                    # A larger size was faster: can it be chance?
-                    times, brief = min(
-                        (times, brief), self._time(point, budget_s), key=lambda pair: pair[0][1])
             except Exception as error:
                 # Of whatever library: one network that cannot run must not stop the others.
                 self._progress(f'{point} cannot be run: {error}')
                 return None
             self.measured += 1
             cache.put(point, times, brief=brief)
-        return Timing(candidate, *times)
+        # Latency grows with size: where a larger one was faster, the machine was slow for a while.
+        return Timing(candidate, *min([times, *cache.larger(point)], key=lambda pair: pair[1]))
 
     def _time(
         self, point: OperatingPoint, budget_s: float,

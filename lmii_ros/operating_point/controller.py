@@ -169,10 +169,13 @@ class Controller:
         self._excluded.add(index)
 
     def forget(self) -> None:
-        """Judge from the next frame on alone: what came before was not the point's doing."""
+        """
+        Judge from the next frame on alone: what came before was not the point's doing.
+
+        Better points that fitted until then still do, unless the next frames say otherwise.
+        """
         self._frames.clear()
         self._outcomes.clear()
-        self._fits_since.clear()
 
     def labelled(self, now: float, took_s: float) -> None:
         """Take note of a frame: when it was labelled, and for how long it was worked on."""
@@ -181,6 +184,7 @@ class Controller:
             interval_s = (last - first) / (len(self._frames) - 1)
             if now - last > max(PAUSE_S, SUSTAINED_FRAMES * interval_s):
                 self.forget()
+                self._fits_since.clear()
         self._frames.append((now, took_s))
         self._outcomes.append((now, False))
 

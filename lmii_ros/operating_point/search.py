@@ -188,8 +188,9 @@ def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
     """
     Return the points to switch between under load, the fastest first, each better than the last.
 
-    They are those that were timed, and such between two of the same file and precision whose
-    latency follows from theirs: a search that timed all that may be needed would take too long.
+    They are those that were timed, and those above the smallest timed one of the same file and
+    precision, whose latency follows from what was timed: a search that timed all that may be
+    needed would take too long, and what was timed while the machine was slow may do later.
     """
     points = list(choice.timings)
     home = choice.timing
@@ -199,7 +200,7 @@ def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
         heights = sorted(timing.candidate.point.input_height for timing in known)
         for candidate in members:
             height = candidate.point.input_height
-            if len(heights) > 1 and heights[0] < height < heights[-1] and height not in heights:
+            if heights and height > heights[0] and height not in heights:
                 expected = predict(known, candidate)
                 # What was chosen by measurement is not to give way to what was not measured.
                 if (expected.p90_s < home.p90_s) == (candidate.miou < home.candidate.miou):
