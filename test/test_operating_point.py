@@ -142,7 +142,7 @@ def test_the_search_finds_what_brute_force_finds_with_few_timings():
             assert choice.timing.p90_s == min(latencies.values()), seed
             assert 'more than the' in choice.miss()
         timed, total = timed + len(measured), total + len(latencies)
-    assert timed < total / 8
+    assert timed < total / 12
 
 
 def test_the_first_to_be_timed_is_the_largest_of_the_least_accurate_file():
@@ -197,10 +197,10 @@ def test_there_are_points_to_fall_back_on_between_those_that_were_timed():
                 timing.candidate.point.input_height for timing in choice.timings
                 if timing.candidate.point.weights == point.candidate.point.weights
                 and timing.candidate.point.precision == point.candidate.point.precision]
-            assert min(known) <= point.candidate.point.input_height
             if len(known) > 1:
                 assert point.p90_s == pytest.approx(latencies[point.candidate])
             else:
+                assert min(known) <= point.candidate.point.input_height
                 assert point.p90_s >= latencies[point.candidate]
         untimed += len(set(points) - set(choice.timings))
     assert untimed > 800
@@ -233,6 +233,17 @@ def test_the_fastest_is_timed_to_fall_back_on_where_the_smallest_of_a_file_is_ch
     assert choice.timing.p90_s == 0.0129
     points = search_module.ladder(list(latencies), choice)
     assert [point.p90_s for point in points] == [0.0085, 0.0129, 0.0149]
+
+
+def test_no_smaller_size_is_expected_to_take_less_than_in_proportion_to_its_pixels():
+    def timing(height, taken_s):
+        point = OperatingPoint(Path('file'), 'int8', height)
+        return Timing(Candidate(point, 0.5), taken_s, taken_s)
+
+    # The machine was slow as the larger one was timed.
+    known = [timing(160, 0.020), timing(192, 0.035)]
+    expected = search_module.predict(known, timing(96, 0.0).candidate)
+    assert expected.p90_s == pytest.approx(0.36 * 0.020)
 
 
 def test_what_the_machine_cannot_run_is_passed_over():

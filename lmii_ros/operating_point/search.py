@@ -28,7 +28,8 @@ to be worth a switch.
 RESERVE = 0.6
 """
 Share of the chosen one's latency; the best candidate that is so fast is timed too, or if there is
-none, the fastest, and the smallest of the file, to fall back on.
+none, the fastest, to fall back on; and the smallest of the chosen one's file, where only one of
+the file has been timed.
 """
 
 Measure = Callable[[Candidate], 'Timing | None']
@@ -134,7 +135,8 @@ def search(
     choice = choose(tuple(timed.values()), budget_s)
     if not exhaustive:
         for rungs in families:
-            if _family(rungs[0]) == _family(choice.candidate):
+            # What two timings tell of the smallest is enough.
+            if choice.candidate in rungs and sum(rung in timed for rung in rungs) < 2:
                 timing_of(rungs[0])
         reserve = _reserve(families, timed, RESERVE * choice.p90_s)
         if reserve is not None:
@@ -188,9 +190,9 @@ def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
     """
     Return the points to switch between under load, the fastest first, each better than the last.
 
-    They are those that were timed, and those above the smallest timed one of the same file and
-    precision, whose latency follows from what was timed: a search that timed all that may be
-    needed would take too long, and what was timed while the machine was slow may do later.
+    They are those that were timed, and others of the same file and precision, whose latency
+    follows from theirs: a search that timed all that may be needed would take too long, and what
+    was timed while the machine was slow may do later.
     """
     points = list(choice.timings)
     home = choice.timing
@@ -200,7 +202,7 @@ def ladder(candidates: Iterable[Candidate], choice: Choice) -> list[Timing]:
         heights = sorted(timing.candidate.point.input_height for timing in known)
         for candidate in members:
             height = candidate.point.input_height
-            if heights and height > heights[0] and height not in heights:
+            if height not in heights and (len(heights) > 1 or heights and height > heights[0]):
                 expected = predict(known, candidate)
                 # What was chosen by measurement is not to give way to what was not measured.
                 if (expected.p90_s < home.p90_s) == (candidate.miou < home.candidate.miou):
@@ -288,7 +290,8 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
     Return the timing to expect of a candidate.
 
     :param known: At least one timing of the same file and precision. Two tell a straight line
-        over the pixels; one is taken to be proportional to them.
+        over the pixels; one is taken to be proportional to them, which is the least that a smaller
+        size takes.
     """
     def area(one: Candidate) -> int:
         return one.point.input_height ** 2
@@ -296,9 +299,9 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
     wanted = area(candidate)
     known = sorted(known, key=lambda timing: abs(area(timing.candidate) - wanted))
     first = known[0]
+    in_proportion = wanted / area(first.candidate)
     if len(known) == 1:
-        times = wanted / area(first.candidate)
-        return Timing(candidate, times * first.p50_s, times * first.p90_s)
+        return Timing(candidate, in_proportion * first.p50_s, in_proportion * first.p90_s)
     # Between two, if there are such, else beyond the nearest ones.
     second = next((
         timing for timing in known[1:]
@@ -306,9 +309,11 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
     share = (wanted - area(first.candidate)) / (area(second.candidate) - area(first.candidate))
     if (first.p90_s < second.p90_s) != (area(first.candidate) < area(second.candidate)):
         share = 0.0
+    least = min(in_proportion, 1.0)
     return Timing(
-        candidate, first.p50_s + share * (second.p50_s - first.p50_s),
-        first.p90_s + share * (second.p90_s - first.p90_s))
+        candidate,
+        max(first.p50_s + share * (second.p50_s - first.p50_s), least * first.p50_s),
+        max(first.p90_s + share * (second.p90_s - first.p90_s), least * first.p90_s))
 
 
 def _reserve(
