@@ -206,8 +206,10 @@ def test_signals_when_idle(start_node, client, tiny_weights, number):
     node = start_node(
         'segmentation_node', weights=tiny_weights, threads=1, drivable_classes=[])
     client.status(lambda status: status.message != 'inactive')
-    segments = shared_memory(node.popen.pid) - before
-    assert segments or not Path('/dev/shm').is_dir()
+    segments = set()
+    if Path('/dev/shm').is_dir():
+        # Not all that a process maps may show while it maps more.
+        segments = client.until(lambda: shared_memory(node.popen.pid) - before)
     check_end(node, number)
     assert not [path for path in segments if Path(path).exists()]
 
