@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 import re
 import signal
+import sys
 import time
 
 from lmii_ros import frames
@@ -267,3 +268,25 @@ def test_signals_while_starting(start_node, number, seconds):
         time.sleep(0.01)
     time.sleep(seconds)
     check_end(node, number)
+
+
+INTERRUPTED_IN_A_CONSTRUCTOR = """
+import os, signal, sys
+from lmii_ros.nodes import process
+
+class HalfMade:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        self.made = True
+
+    def __del__(self):
+        print('ended', self.made)
+
+sys.exit(process.run(HalfMade))
+"""
+
+
+def test_a_signal_that_leaves_an_object_half_made(start_process):
+    process = start_process(sys.executable, '-c', INTERRUPTED_IN_A_CONSTRUCTOR)
+    assert process.wait() == 0, process.output
+    assert process.output == ''

@@ -120,6 +120,13 @@ def _interrupt(number: int, _: object) -> None:
         raise _Interrupted
 
 
+def _report_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    # The interrupt leaves objects of rclpy half made, whose __del__ then fails; and in a __del__
+    # Python reports the interrupt itself and goes on. Neither is anything for the user.
+    if not _signals:
+        sys.__unraisablehook__(unraisable)
+
+
 def keep_freed_memory() -> None:
     """
     Have the C library keep what an image took for the next one.
@@ -139,6 +146,7 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
     # loading of a network. SIGINT is ignored otherwise in what a script starts in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _report_unraisable
     node = None
     try:
         try:
@@ -185,7 +193,8 @@ def _init(arguments: list[str] | None) -> None:
 
 def _spin(node: Node, executor: SingleThreadedExecutor) -> None:
     executor.add_node(node)
-    while rclpy.ok() and not node.finished.done():
+    # A __del__ may have swallowed the interrupt.
+    while rclpy.ok() and not _signals and not node.finished.done():
         try:
             # Not spin_until_future_complete: that of rclpy 7 adds a callback to the future for
             # each message, which takes some 100 MB a day.
