@@ -19,17 +19,19 @@ from lmii_ros.operating_point import OperatingPointError
 from lmii_ros.operating_point import Timing
 
 MIN_GAIN = 0.002
-"""Gains of expected mIoU up to this (0.2 points) are not worth a measurement."""
+"""Gains of expected mIoU up to this (0.2 points) are not worth to time another height."""
 MIN_STEP = 0.01
 """
-Least gain of expected mIoU (1 point) of a point that was not timed, or lies beyond the chosen one,
-to be worth a switch.
+Least gain of expected mIoU (1 point) of another file or precision to be worth its export, and of a
+point that was not timed, or lies beyond the chosen one, to be worth a switch.
 """
+UNLIKELY = 1.1
+"""What two timings say takes this many times the budget is not timed."""
 RESERVE = 0.6
 """
 Share of the chosen one's latency; the best candidate that is so fast is timed too, or if there is
-none, the fastest, to fall back on; and the smallest of the chosen one's file, where only one of
-the file has been timed.
+none, the fastest, to fall back on; and the smallest of the chosen one's file. Neither is where two
+heights of its file and precision have been timed, which tell what it takes.
 """
 
 Measure = Callable[[Candidate], 'Timing | None']
@@ -79,8 +81,8 @@ def search(
 
     Latency grows with the input height. So along the heights of a file and precision the
     largest that fits is found by bisection, guided by the heights already timed; and of a file
-    only those candidates are timed that would gain more than :data:`MIN_GAIN` over the best so
-    far. Precisions are taken to be slower than those after them in
+    only those candidates are timed that would gain more than :data:`MIN_STEP` over the best
+    so far. Precisions are taken to be slower than those after them in
     :data:`lmii_ros.engines.PRECISIONS`: to time each would take a file's first search another
     export, and those that the machine emulates are not offered
     (:class:`lmii_ros.engines.Precisions`).
@@ -135,8 +137,7 @@ def search(
     choice = choose(tuple(timed.values()), budget_s)
     if not exhaustive:
         for rungs in families:
-            # What two timings tell of the smallest is enough.
-            if choice.candidate in rungs and sum(rung in timed for rung in rungs) < 2:
+            if choice.candidate in rungs and not _are_told(rungs, timed):
                 timing_of(rungs[0])
         reserve = _reserve(families, timed, RESERVE * choice.p90_s)
         if reserve is not None:
@@ -252,13 +253,14 @@ def _families(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
 def _is_hopeless(
     candidate: Candidate, best: Candidate | None, timed: Iterable[Timing], budget_s: float,
 ) -> bool:
-    if best is not None and candidate.miou <= best.miou + MIN_GAIN:
+    if best is not None and candidate.miou <= best.miou + MIN_STEP:
         return True
     point = candidate.point
     faster = PRECISIONS[PRECISIONS.index(point.precision) + 1:]
     return any(
-        timing.p90_s > budget_s and timing.candidate.point.weights == point.weights
-        and timing.candidate.point.input_height <= point.input_height
+        # The least that it can take: as long as a smaller one, in proportion to a larger one.
+        timing.p90_s * min(1.0, _area(candidate) / _area(timing.candidate)) > budget_s
+        and timing.candidate.point.weights == point.weights
         and timing.candidate.point.precision in faster for timing in timed)
 
 
@@ -272,6 +274,8 @@ def _largest_that_fits(
     fitting, unfit = 0, len(rungs)
     known: list[Timing] = []
     while fitting < unfit and not is_late():
+        if fitting and rungs[unfit - 1].miou <= rungs[fitting - 1].miou + MIN_GAIN:
+            break
         timing = measure(rungs[guess])
         if timing is not None:
             known.append(timing)
@@ -279,6 +283,10 @@ def _largest_that_fits(
             fitting = guess + 1
         else:
             unfit = guess
+        if len(known) > 1:
+            while fitting < unfit and (
+                    predict(known, rungs[unfit - 1]).p90_s > UNLIKELY * budget_s):
+                unfit -= 1
         left = rungs[fitting:unfit] if known else ()
         expected = sum(predict(known, rung).p90_s <= budget_s for rung in left)
         guess = min(fitting + max(expected - 1, 0), unfit - 1)
@@ -291,29 +299,36 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
 
     :param known: At least one timing of the same file and precision. Two tell a straight line
         over the pixels; one is taken to be proportional to them, which is the least that a smaller
-        size takes.
+        size takes. One in which a larger size was faster tells nothing: the machine was slow.
     """
-    def area(one: Candidate) -> int:
-        return one.point.input_height ** 2
-
-    wanted = area(candidate)
-    known = sorted(known, key=lambda timing: abs(area(timing.candidate) - wanted))
+    wanted = _area(candidate)
+    known = [timing for timing in known if not any(
+        other.p90_s <= timing.p90_s and _area(other.candidate) > _area(timing.candidate)
+        for other in known)]
+    known.sort(key=lambda timing: abs(_area(timing.candidate) - wanted))
     first = known[0]
-    in_proportion = wanted / area(first.candidate)
+    in_proportion = wanted / _area(first.candidate)
     if len(known) == 1:
         return Timing(candidate, in_proportion * first.p50_s, in_proportion * first.p90_s)
     # Between two, if there are such, else beyond the nearest ones.
     second = next((
         timing for timing in known[1:]
-        if (area(timing.candidate) > wanted) != (area(first.candidate) > wanted)), known[1])
-    share = (wanted - area(first.candidate)) / (area(second.candidate) - area(first.candidate))
-    if (first.p90_s < second.p90_s) != (area(first.candidate) < area(second.candidate)):
-        share = 0.0
+        if (_area(timing.candidate) > wanted) != (_area(first.candidate) > wanted)), known[1])
+    share = (wanted - _area(first.candidate)) / (_area(second.candidate) - _area(first.candidate))
     least = min(in_proportion, 1.0)
     return Timing(
         candidate,
         max(first.p50_s + share * (second.p50_s - first.p50_s), least * first.p50_s),
         max(first.p90_s + share * (second.p90_s - first.p90_s), least * first.p90_s))
+
+
+def _area(candidate: Candidate) -> int:
+    return candidate.point.input_height ** 2
+
+
+def _are_told(rungs: Iterable[Candidate], timed: dict[Candidate, Timing]) -> bool:
+    """Return whether two timings tell of the heights of a file and precision what they take."""
+    return sum(rung in timed for rung in rungs) > 1
 
 
 def _reserve(
@@ -322,12 +337,14 @@ def _reserve(
     """
     Return the best candidate that is expected to take at most so long, else the fastest.
 
-    :return: None if it has been timed already.
+    :return: None if it has been timed, or others tell what it takes.
     """
-    expected = []
+    expected = {}
     for rungs in families:
         known = [timed[rung] for rung in rungs if rung in timed]
         if known:
-            expected += [predict(known, rung) for rung in rungs]
-    reserve = choose(expected, limit_s).candidate
-    return reserve if reserve not in timed else None
+            expected |= {predict(known, rung): rungs for rung in rungs}
+    reserve = choose(tuple(expected), limit_s)
+    if reserve.candidate in timed or _are_told(expected[reserve], timed):
+        return None
+    return reserve.candidate
