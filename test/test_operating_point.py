@@ -145,6 +145,17 @@ def test_the_search_finds_what_brute_force_finds_with_few_timings():
     assert timed < total / 16
 
 
+def test_a_slower_precision_is_not_timed_where_the_faster_one_tells_that_it_will_not_fit():
+    latencies = {
+        Candidate(OperatingPoint(Path('file'), precision, height), height / 1000): (
+            1e-6 * height ** 2)
+        for precision, height in (('int8', 128), ('int8', 192), ('int8', 256), ('fp32', 224))}
+    choice = search(
+        list(latencies), lambda one: Timing(one, latencies[one], latencies[one]), 0.04)
+    assert choice.timing.candidate.point == OperatingPoint(Path('file'), 'int8', 192)
+    assert {timing.candidate.point.precision for timing in choice.timings} == {'int8'}
+
+
 def test_the_first_to_be_timed_is_the_largest_of_the_least_accurate_file():
     for seed in range(50):
         latencies = random_table(seed)

@@ -26,7 +26,7 @@ Least gain of expected mIoU (1 point) of another file or precision to be worth i
 point that was not timed, or lies beyond the chosen one, to be worth a switch.
 """
 UNLIKELY = 1.1
-"""What two timings say takes this many times the budget is not timed."""
+"""What others say takes this many times the budget is not timed."""
 RESERVE = 0.6
 """
 Share of the chosen one's latency; the best candidate that is so fast is timed too, or if there is
@@ -256,12 +256,13 @@ def _is_hopeless(
     if best is not None and candidate.miou <= best.miou + MIN_STEP:
         return True
     point = candidate.point
-    faster = PRECISIONS[PRECISIONS.index(point.precision) + 1:]
-    return any(
-        # The least that it can take: as long as a smaller one, in proportion to a larger one.
-        timing.p90_s * min(1.0, _area(candidate) / _area(timing.candidate)) > budget_s
-        and timing.candidate.point.weights == point.weights
-        and timing.candidate.point.precision in faster for timing in timed)
+    for precision in PRECISIONS[PRECISIONS.index(point.precision) + 1:]:
+        known = [
+            timing for timing in timed
+            if _family(timing.candidate) == (str(point.weights), precision)]
+        if known and _least_s(known, candidate) > budget_s:
+            return True
+    return False
 
 
 def _largest_that_fits(
@@ -283,10 +284,8 @@ def _largest_that_fits(
             fitting = guess + 1
         else:
             unfit = guess
-        if len(known) > 1:
-            while fitting < unfit and (
-                    predict(known, rungs[unfit - 1]).p90_s > UNLIKELY * budget_s):
-                unfit -= 1
+        while known and fitting < unfit and _least_s(known, rungs[unfit - 1]) > budget_s:
+            unfit -= 1
         left = rungs[fitting:unfit] if known else ()
         expected = sum(predict(known, rung).p90_s <= budget_s for rung in left)
         guess = min(fitting + max(expected - 1, 0), unfit - 1)
@@ -320,6 +319,22 @@ def predict(known: Sequence[Timing], candidate: Candidate) -> Timing:
         candidate,
         max(first.p50_s + share * (second.p50_s - first.p50_s), least * first.p50_s),
         max(first.p90_s + share * (second.p90_s - first.p90_s), least * first.p90_s))
+
+
+def _least_s(known: Sequence[Timing], candidate: Candidate) -> float:
+    """
+    Return the least p90 to expect of a candidate, in seconds.
+
+    :param known: At least one timing of the same file, and of the same precision or a faster one.
+    """
+    smaller = [timing for timing in known if _area(timing.candidate) <= _area(candidate)]
+    if not smaller:
+        # One alone: what was timed while the machine was slow would show in a line.
+        known = [min(known, key=lambda timing: _area(timing.candidate))]
+    least_s = max((timing.p90_s for timing in smaller), default=0.0)
+    if smaller and len(known) == 1:
+        return least_s
+    return max(least_s, predict(known, candidate).p90_s / UNLIKELY)
 
 
 def _area(candidate: Candidate) -> int:
