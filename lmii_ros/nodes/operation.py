@@ -336,6 +336,7 @@ class Operation:
             # The threads of ONNX Runtime are those of the network for good.
             lowest_priority=segmenter.engine.name != 'onnxruntime')
         self._lost_seen = self._lost
+        self._switched_at = -math.inf
         self.segmenter = segmenter
         self._controller = Controller(
             ladder, ladder.index(choice.timing), demand.target_fps, demand.headroom)
