@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 
 
 def processor() -> str:
-    """Return the processor's name as the system gives it."""
-    return _cpuinfo('model name') or platform.processor() or platform.machine()
+    """Return the processor's name as the system gives it, on 64-bit ARM that of the board."""
+    return (
+        _cpuinfo('model name') or _board() or platform.processor() or platform.machine())
 
 
 def computes_in_bf16() -> bool:
@@ -23,6 +26,12 @@ def cores() -> int:
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _board() -> str:
+    with suppress(OSError):
+        return Path('/proc/device-tree/model').read_text(errors='replace').strip('\0 \n')
+    return ''
 
 
 def _cpuinfo(key: str) -> str:
