@@ -47,7 +47,13 @@ def add_annotate(parser: argparse.ArgumentParser) -> None:
         '--with-originals', action='store_true', help='with all topics of this one; annotates')
 
 
+MAX_SIZE = 16384
+
+
 def size(text: str) -> tuple[int, int]:
     """Return width and height of a text such as 1280x720."""
     width, height = (int(number) for number in text.split('x'))
+    if not (0 < width <= MAX_SIZE and 0 < height <= MAX_SIZE):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}, expected width and height of 1 to {MAX_SIZE}')
     return width, height

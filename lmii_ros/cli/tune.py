@@ -43,8 +43,16 @@ def _tune(options: argparse.Namespace) -> None:
         headroom=options.headroom, engine=options.engine, device=options.device,
         precision=options.precision, threads=options.threads, exhaustive=options.exhaustive,
         anew=options.anew)
-    choice = tuning.run(wanted, lambda line: print(f'\r{line:<79}', end='', file=sys.stderr))
-    print('\r', end='', file=sys.stderr)
+    try:
+        choice = tuning.run(wanted, _show)
+    finally:
+        _show('')
     print(tuning.table(wanted, choice))
     for path in tuning.write(wanted, choice, options.out):
         print(path)
+
+
+def _show(line: str) -> None:
+    """Show a line in place of the one before; what cannot be run stays."""
+    end = '\n' if 'cannot' in line else '\r'
+    print(f'{line:<79}', end=end, file=sys.stderr)

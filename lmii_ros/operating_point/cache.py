@@ -38,8 +38,8 @@ class TimingCache:
     """
     Latencies measured under the same conditions; a file that is not one of ours is ignored.
 
-    Processes may use the same file at once: it is replaced in one step, and what another one has
-    written in the meantime is kept.
+    Processes may use the same file at once: it is replaced in one step, and keeps what another one
+    had written until just before.
 
     :param conditions: All that the latencies depend on besides the operating point.
     :param anew: Whether to forget what was measured before.
@@ -110,7 +110,9 @@ class TimingCache:
             timings = {
                 str(name): (float(p50), float(p90))
                 for name, (p50, p90) in document['timings'].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (
+                OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
+                RecursionError):
             return {}
         if not all(
                 math.isfinite(p90) and 0 < p50 <= p90 and name.rpartition(' ')[2].isdecimal()

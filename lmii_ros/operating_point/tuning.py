@@ -12,10 +12,12 @@ from typing import Callable
 import yaml
 
 from lmii_ros import machine
+from lmii_ros.engines import PRECISIONS
 from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPointError
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point.calibration import Calibration
+from lmii_ros.operating_point.candidates import AUTO
 from lmii_ros.operating_point.candidates import candidates
 from lmii_ros.operating_point.candidates import offers
 from lmii_ros.operating_point.search import better
@@ -23,6 +25,7 @@ from lmii_ros.operating_point.search import Choice
 from lmii_ros.operating_point.search import front
 from lmii_ros.operating_point.search import Measure
 from lmii_ros.operating_point.search import search
+from lmii_ros.share import share_directory
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
 
@@ -61,6 +64,11 @@ class Tuning:
                 f'target of {self.target_fps:g} frames/s, expected more than 0 and at most 1000')
         if not 0.1 <= self.headroom <= 1:
             raise OperatingPointError(f'headroom {self.headroom:g}, expected 0.1 to 1.0')
+        if self.precision not in (AUTO, *PRECISIONS):
+            raise OperatingPointError(
+                f'no precision {self.precision!r}; expected {AUTO}, {", ".join(PRECISIONS)}')
+        if self.threads < 0:
+            raise OperatingPointError(f'{self.threads} threads, expected 0 or more')
 
 
 def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> Choice:
@@ -149,15 +157,19 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
     paths[1].write_text(
         f'# On {machine.processor()}: {choice.timing}.\n'
         '# The node looks this up, or measures it on another machine. To fix it instead, set\n'
-        f'# target_fps 0.0, input_height {point.input_height} and precision {point.precision}.\n'
+        f'# target_fps 0.0, weights {_for_the_node(str(point.weights))}, '
+        f'input_height {point.input_height} and precision {point.precision}.\n'
         + yaml.safe_dump({'/**': {'ros__parameters': parameters}}, sort_keys=False))
     _plot(tuning, choice, paths[0])
     return paths
 
 
 def _for_the_node(name: str) -> str:
-    """Return the name of a shipped file as it is, else a path for any working directory."""
-    return str(Path(name).resolve()) if Path(name).is_file() else name
+    """Return the name of a shipped file, else a path for any working directory."""
+    path = Path(name).resolve()
+    if not path.is_file():
+        return name
+    return path.stem if path.parent == share_directory() / 'weights' else str(path)
 
 
 def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:
