@@ -33,6 +33,7 @@ from lmii_ros.operating_point.search import MIN_STEP
 from lmii_ros.operating_point.search import better
 from lmii_ros.operating_point.search import front
 from lmii_ros.operating_point.search import search
+from lmii_ros.segmenter import Segmenter
 import numpy as np
 import pytest
 import yaml
@@ -456,6 +457,7 @@ def test_a_size_takes_no_longer_than_a_larger_one(rated_weights, tmp_path, monke
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, -1.0]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': ['a', 'b']}}),
+    lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, 10 ** 400]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 high': [0.1, 0.2]}}),
     lambda text: json.dumps(json.loads(text) | {'timings': {'fp32 128': [0.1, float('nan')]}}),
 ])
@@ -833,6 +835,7 @@ def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys)
     values = yaml.safe_load(parameters.read_text())['/**']['ros__parameters']
     assert values['target_fps'] == 5.0
     assert values['offered_weights'] == [str(rated_weights)]
+    assert f'weights {rated_weights}, input_height 128 and' in parameters.read_text()
     declared = pytest.importorskip('lmii_ros.nodes.parameters')
     assert set(values) <= {descriptor.name for descriptor in declared.DESCRIPTORS}
 
@@ -842,10 +845,40 @@ def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys)
     (['--target-fps', 'nan'], 'target of nan frames/s'),
     (['--target-fps', '10', '--headroom', '2'], 'headroom 2, expected 0.1 to 1.0'),
     (['--target-fps', '10', '--weights', 'nothing'], 'no weight file nothing'),
+    (['--target-fps', '10', '--precision', 'half'], 'no precision \'half\'; expected auto, fp32'),
+    (['--target-fps', '10', '--threads', '-3'], '-3 threads, expected 0 or more'),
+    (['--target-fps', '10', '--precision', 'fp16', '--device', 'cpu', '--engine', 'openvino'],
+     'not a precision of openvino here'),
 ])
 def test_tune_refuses_nonsense(tmp_path, capsys, arguments, reason):
     assert cli.main(['tune', '--out', str(tmp_path), *arguments]) == 1
     assert reason in capsys.readouterr().err
+
+
+def test_tune_names_the_file_to_fix_it_at(rated_weights, tmp_path):
+    good = saved(tmp_path, rated_weights, miou={128: 0.9})
+    assert cli.main([
+        'tune', '--weights', str(rated_weights), str(good), '--size', '160x120',
+        '--target-fps', '2', '--out', str(tmp_path / 'out')]) == 0
+    parameters, = (tmp_path / 'out').glob('*.yaml')
+    assert f'# target_fps 0.0, weights {good}, input_height 128' in parameters.read_text()
+    values = yaml.safe_load(parameters.read_text())['/**']['ros__parameters']
+    assert values['weights'] == str(rated_weights)
+
+
+def test_the_confidence_is_timed_where_it_is_computed(rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    assert calibrate(rated_weights)[0].measured > 0
+    asked = set()
+    segment = Segmenter.segment
+
+    def watched(self, frames, *, confidence=False, **options):
+        asked.add(confidence)
+        return segment(self, frames, confidence=confidence, **options)
+
+    monkeypatch.setattr(Segmenter, 'segment', watched)
+    assert calibrate(rated_weights, confidence=True)[0].measured > 0
+    assert asked == {True}
 
 
 def test_standby_holds_what_is_wanted_and_the_last_that_were():
@@ -861,6 +894,7 @@ def test_standby_holds_what_is_wanted_and_the_last_that_were():
     def make(point):
         if point.input_height == 3:
             raise RuntimeError('does not fit')
+        time.sleep(0.05)
         network = Network()
         made[point.input_height] = weakref.ref(network)
         return network
@@ -887,6 +921,10 @@ def test_standby_holds_what_is_wanted_and_the_last_that_were():
     standby.want([])
     assert made[1]() is not None and made[2]() is not None
     standby.want([points[4], points[5]])
+    wait_until(lambda: 4 in made)
+    # Of all that is being made, not of each.
+    between_s = standby.working_s
+    assert between_s > 0
     wait_until(lambda: set(made) == {1, 2, 4, 5} and standby.working_s == 0)
     standby.want([])
     wait_until(lambda: made[1]() is None and made[2]() is None)

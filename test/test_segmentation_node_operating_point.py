@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
+import re
 import signal
 
 from lmii_ros import weights
@@ -196,6 +198,36 @@ def test_offered_weights_change_while_it_runs(node, camera, rated_weights, tmp_p
     assert camera.client.set('offered_weights', ['auto']) == ''
     camera.see()
     camera.facts(lambda facts: facts['weights'] == 'rated.safetensors')
+
+
+def test_weights_that_turn_out_not_to_run_leave_it_labelling_as_before(
+        node, camera, rated_weights, tmp_path):
+    info, network = weights.load(rated_weights)
+    other = tmp_path / 'other.safetensors'
+    # The tensors do not fit the network that the metadata tell.
+    weights.save(other, replace(info, network='lpsnet_s', arguments={}), network)
+    assert camera.client.set('target_fps', 1.0) == ''
+    before = camera.see()
+    assert camera.client.set('offered_weights', [str(other)]) == ''
+    assert np.array_equal(camera.see(), before)
+    node.wait_for_output('no candidate can be run on this machine; going on as before')
+    status = camera.client.status(lambda status: 'target rate' in status.message)
+    assert status.message == 'the target rate is not kept: the log tells why'
+    assert camera.client.set('offered_weights', ['auto']) == ''
+    camera.see()
+    camera.facts(lambda facts: 'operating point' in facts)
+
+
+def test_the_confidence_counts_where_labels_depend_on_it(node, camera):
+    assert camera.client.set('target_fps', 1.0) == ''
+    camera.see()
+    assert camera.client.set('min_confidence', 0.1) == ''
+    camera.see()
+    camera.facts(lambda facts: 'operating point' in facts)
+    found = re.findall(r'1 frames/s of 320x240: .* (\d+) candidates timed', node.output)
+    assert int(found[-1]) > 0
+    assert camera.client.set('min_confidence', 0.0) == ''
+    camera.see()
 
 
 def test_nonsense_is_refused_with_the_reason(node, camera, tiny_weights, tmp_path):

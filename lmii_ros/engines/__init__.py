@@ -72,6 +72,11 @@ class Engine(Protocol):
     """The device it runs on, as torch names it."""
     precision: str
     """Precision of its arithmetic, one of :data:`PRECISIONS`."""
+    keeps_priority: bool
+    """
+    Whether what computes it may be threads of the priority at which it, or another network of the
+    process, was made ready.
+    """
 
     @staticmethod
     def precisions(device: str) -> Precisions:

@@ -45,6 +45,7 @@ class OnnxRuntimeEngine(HostEngine):
     """
 
     name = 'onnxruntime'
+    keeps_priority = True
 
     def __init__(
         self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,

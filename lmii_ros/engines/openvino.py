@@ -55,6 +55,7 @@ class OpenVINOEngine(HostEngine):
     """
 
     name = 'openvino'
+    keeps_priority = False
 
     def __init__(
         self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,
@@ -117,8 +118,13 @@ class OpenVINOEngine(HostEngine):
         # Of fixed size it is as fast as if it had been exported so.
         model.reshape({
             index: openvino.PartialShape(list(shape)) for index, shape in enumerate(shapes)})
-        return self._core.compile_model(
-            model, self._plugin, self._settings).create_infer_request()
+        compiled_model = self._core.compile_model(model, self._plugin, self._settings)
+        if self.device == 'cpu':
+            # All networks of the process share a pool of a thread a core, each started when it is
+            # first needed.
+            self.keeps_priority = (
+                compiled_model.get_property('INFERENCE_NUM_THREADS') < machine.cores())
+        return compiled_model.create_infer_request()
 
     def _export(self, path: Path) -> None:
         sizes = self._network.input_sizes(EXAMPLE_SIZE)

@@ -204,6 +204,7 @@ class TorchEngine:
     """
 
     name = 'torch'
+    keeps_priority = False
 
     def __init__(
         self, network: nn.Module, info: WeightInfo, device: str, precision: str, threads: int,

@@ -60,6 +60,8 @@ class _Demand:
     headroom: float
     offered_weights: tuple[str, ...]
     input_height: int
+    by_confidence: bool
+    """Whether labels depend on the confidence, so that it is computed for every frame."""
 
 
 class Operation:
@@ -84,10 +86,11 @@ class Operation:
             precision=settings.precision, threads=settings.threads,
             input_height=settings.input_height)
         self.check(settings)
-        logger.info(
-            'preparing the network, which takes some seconds at its first start on a machine')
-        # The first run allocates and chooses kernels: no camera frame is to wait for that.
-        self.segmenter.prepare(self.segmenter.info.input_size)
+        if not settings.target_fps:
+            logger.info(
+                'preparing the network, which takes some seconds at its first start on a machine')
+            # The first run allocates and chooses kernels: no camera frame is to wait for that.
+            self.segmenter.prepare(self.segmenter.info.input_size)
         self._prepared: set[tuple[int, int]] = set()
         self._demand: _Demand | None = None
         self._stray = 0
@@ -175,6 +178,8 @@ class Operation:
         if self._calibrating:
             return 'calibrating, nothing is labelled'
         controller = self._controller
+        if self._settings.target_fps and controller is None and self._demand is not None:
+            return 'the target rate is not kept: the log tells why'
         if controller is not None and controller.overloaded and not controller.lower:
             return 'too slow for the target even at the fastest operating point'
         miss = self._miss()
@@ -211,7 +216,7 @@ class Operation:
         :raises Cancelled: If a calibration was told to end.
         """
         try:
-            self._settle(decode, frame.shape[:2], settings, finish)
+            self._settle(decode, frame.shape[:2], settings, confidence, finish)
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
             return segmentation
@@ -260,11 +265,12 @@ class Operation:
         decode: Callable[[], np.ndarray],
         frame_size: tuple[int, int],
         settings: Settings,
+        confidence: bool,
         finish: Callable[[], object],
     ) -> None:
         demand = _Demand(
             frame_size, settings.target_fps, settings.headroom, settings.offered_weights,
-            settings.input_height)
+            settings.input_height, settings.min_confidence > 0)
         anew = self._calibrate_anew.is_set()
         if not anew:
             if demand == self._demand:
@@ -280,15 +286,17 @@ class Operation:
         self._stray = 0
         finish()
         self._settings = settings
-        # What is still being made ready would slow what is measured.
-        self._stop_control(wait=True)
+        labels_already = self._choice is not None or bool(self._prepared)
         try:
             if settings.target_fps:
-                self._choose(decode, demand, anew)
+                self._choose(decode, demand, confidence or demand.by_confidence, anew)
             else:
+                self._stop_control()
                 self._fix(demand)
         except ValueError as error:
-            raise NodeFailed(f'no operating point: {error}') from error
+            if not labels_already:
+                raise NodeFailed(f'no operating point: {error}') from error
+            self._logger.error(f'no operating point: {error}; going on as before')
         except OutOfMemory:
             # The network that there is will have to do.
             self._demand = demand
@@ -300,9 +308,9 @@ class Operation:
         from lmii_ros import weights
         settings, segmenter = self._settings, self.segmenter
         if self._choice is not None:
+            segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
             self._choice = None
             self._prepared.clear()
-            segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
         segmenter.input_height = demand.input_height
         self.segmenter = segmenter
         input_size = segmenter.input_size(demand.frame_size)
@@ -318,23 +326,24 @@ class Operation:
             self._prepared.add(input_size)
 
     def _choose(
-        self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
+        self, decode: Callable[[], np.ndarray], demand: _Demand, confidence: bool, anew: bool,
     ) -> None:
         """Find and take the best point for the target rate."""
         from lmii_ros.operating_point.controller import Controller
         self._calibrating = True
         try:
-            choice, ladder = self._search(decode, demand, anew)
+            # What is still being made ready would slow what is measured.
+            self._stop_control(wait=True)
+            choice, ladder = self._search(decode, demand, confidence, anew)
+            if not choice.fits:
+                self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
+            segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
         finally:
             self._calibrating = False
-        if not choice.fits:
-            self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
-        segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
         self._choice = choice
         self._standby = Standby(
             lambda point: self._make(point, demand.frame_size), self._logger,
-            # The threads of ONNX Runtime are those of the network for good.
-            lowest_priority=segmenter.engine.name != 'onnxruntime')
+            lowest_priority=not segmenter.engine.keeps_priority)
         self._lost_seen = self._lost
         self._switched_at = -math.inf
         self.segmenter = segmenter
@@ -343,7 +352,7 @@ class Operation:
         self._make_ready()
 
     def _search(
-        self, decode: Callable[[], np.ndarray], demand: _Demand, anew: bool,
+        self, decode: Callable[[], np.ndarray], demand: _Demand, confidence: bool, anew: bool,
     ) -> tuple[Choice, list[Timing]]:
         from lmii_ros.operating_point.calibration import Calibration
         from lmii_ros.operating_point.candidates import candidates
@@ -357,7 +366,8 @@ class Operation:
         offered = offers(demand.offered_weights, settings.weights)
         calibration = Calibration(
             decode, offered, engine=settings.engine, device=settings.device,
-            threads=settings.threads, transport=settings.image_transport, anew=anew,
+            threads=settings.threads, confidence=confidence,
+            transport=settings.image_transport, anew=anew,
             cancelled=self._cancelled.is_set,
             progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
         budget_s = demand.headroom / demand.target_fps

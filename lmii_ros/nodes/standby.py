@@ -52,7 +52,7 @@ class Standby:
 
     @property
     def working_s(self) -> float:
-        """Return for how long a network has been in the making, 0 if none is."""
+        """Return for how long networks have been in the making, 0 if none is."""
         since = self._working_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -64,6 +64,7 @@ class Standby:
             for point in others[:-KEPT]:
                 del self._ready[point]
             if self._thread is None and self._missing() is not None:
+                self._working_since = time.monotonic()
                 self._thread = threading.Thread(
                     target=self._work, name='standby', daemon=True)
                 self._thread.start()
@@ -111,9 +112,8 @@ class Standby:
             with self._lock:
                 point = self._missing()
                 if point is None:
-                    self._thread = None
+                    self._thread = self._working_since = None
                     return
-            self._working_since = time.monotonic()
             try:
                 segmenter = self._make(point)
             except Exception as error:
@@ -121,8 +121,6 @@ class Standby:
                 self._logger.warning(f'{point} cannot be made ready: {error}')
                 self.failed.add(point)
                 continue
-            finally:
-                self._working_since = None
             with self._lock:
                 # Even if it is not wanted at the moment: it has cost seconds, and may be again.
                 if not self._closed:

@@ -51,6 +51,7 @@ class Calibration:
     :param device: As of :class:`lmii_ros.segmenter.Segmenter`.
     :param threads: CPU threads, 0 for the engine's choice.
     :param anew: Whether to measure what was measured before.
+    :param confidence: Whether the confidence is computed too.
     :param transport: How frames come, ``raw`` or ``compressed``; what was measured otherwise does
         not count.
     :param progress: Takes a line on what is being done.
@@ -67,6 +68,7 @@ class Calibration:
         device: str = 'auto',
         threads: int = 0,
         anew: bool = False,
+        confidence: bool = False,
         transport: str = 'raw',
         progress: Callable[[str], None] = lambda line: None,
         cancelled: Callable[[], bool] = lambda: False,
@@ -76,6 +78,7 @@ class Calibration:
         self._engine, _ = engines.choose(engine, device)
         self._device = device
         self._threads = threads
+        self._confidence = confidence
         self._transport = transport
         self._progress = progress
         self._cancelled = cancelled
@@ -96,6 +99,8 @@ class Calibration:
         point = candidate.point
         if point.precision not in (
                 self._precisions.supported if candidate.asked_for else self._precisions.unasked):
+            if candidate.asked_for:
+                self._progress(f'{point} cannot be run: not a precision of {self._engine} here')
             return None
         cache = self._caches[point.weights]
         times = cache.get(point)
@@ -105,11 +110,12 @@ class Calibration:
             if times is not None and times[1] <= HOPELESS * budget_s:
                 times = None
         if times is None:
-            if self._cancelled():
-                raise Cancelled
+            self._check_cancelled()
             self._progress(f'timing {point}')
             try:
                 times, brief = self._time(point, budget_s)
+            except Cancelled:
+                raise
             except Exception as error:
                 # Of whatever library: one network that cannot run must not stop the others.
                 self._progress(f'{point} cannot be run: {error}')
@@ -144,8 +150,9 @@ class Calibration:
 
             def path() -> None:
                 nonlocal published
+                self._check_cancelled()
                 frame = self._decode()
-                segmentation, = segmenter.segment([frame])
+                segmentation, = segmenter.segment([frame], confidence=self._confidence)
                 # As the node does it: while the next frame is labelled.
                 published.result()
                 published = publisher.submit(publish, frame, segmentation.labels)
@@ -161,6 +168,10 @@ class Calibration:
                 brief = len(taken) < MIN_FRAMES
                 if brief or len(rounds) >= wanted:
                     return (p50_s, p90_s), brief
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
+            raise Cancelled
 
     def _key(self, offer: Offer) -> dict[str, object]:
         from torch import cuda
@@ -178,6 +189,7 @@ class Calibration:
             'threads': self._threads,
             'weights': offer.digest,
             'frame': [height, width],
+            'confidence': self._confidence,
             'transport': self._transport,
         }
 
