@@ -75,6 +75,15 @@ class ClassTable:
         palette[:len(self)] = self.colors
         return palette
 
+    def difference(self, other: ClassTable) -> str:
+        """Return the first difference to the classes of another table, in words for the user."""
+        if len(self) != len(other):
+            return f'{len(self)} classes and {len(other)}'
+        return next((
+            f'class {index} is {mine} and {theirs}'
+            for index, (mine, theirs) in enumerate(zip(self.classes, other.classes))
+            if mine != theirs), '')
+
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain values for JSON or YAML."""
         return asdict(self)
@@ -84,7 +93,7 @@ class ClassTable:
         """
         Build a table from the values of :meth:`to_dict`.
 
-        :raises ClassTableError: If a key is missing, unknown or of the wrong kind.
+        :raises ClassTableError: If a key is missing or of the wrong kind.
         """
         try:
             return cls(

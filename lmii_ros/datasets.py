@@ -310,20 +310,24 @@ def folder(root: Path, split: str) -> Dataset:
         classes = ClassTable.from_dict(table)
     except ClassTableError as error:
         raise DatasetError(f'{root / CLASS_FILE}: {error}') from error
+    unknown = sorted(table.keys() - classes.to_dict().keys() - {'void', 'terms'}, key=str)
+    if unknown:
+        raise DatasetError(f'{root / CLASS_FILE}: unknown key {unknown[0]!r}')
     void = table.get('void', UNKNOWN)
     if not isinstance(void, int) or not len(classes) <= void <= 255:
         raise DatasetError(
             f'{root / CLASS_FILE}: void is {void!r}, expected {len(classes)} to 255')
-    images = []
+    images, whole = [], []
     for name in split.split('+'):
         listed = root / f'{name}.txt'
         if listed.is_file():
             images += _listed(listed, root / 'images')
         else:
             images += _images(root / 'images' / name)
+            whole.append(name)
     labels = [
         root / 'labels' / path.relative_to(root / 'images').with_suffix('.png') for path in images]
-    for name in split.split('+'):
+    for name in whole:
         _refuse_without_image((root / 'labels' / name).glob('*.png'), labels)
     return _dataset(
         classes, images, labels, _identity(classes, void), str(table.get('terms', '')))

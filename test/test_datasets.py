@@ -396,6 +396,10 @@ def test_what_is_wrong_in_a_folder_of_ones_own_is_named(own):
         open_dataset(own, 'val')
     (own / 'val.txt').write_text('\ufeffc.jpg \n \n')
     assert len(open_dataset(own, 'val')) == 1
+    # A list may name a part of a folder.
+    (own / 'train.txt').write_text('train/a.jpg\n')
+    assert len(open_dataset(own, 'train')) == 1
+    (own / 'train.txt').unlink()
     (own / 'images' / 'train' / 'b.jpg').unlink()
     with pytest.raises(DatasetError, match=r'no image for the label image .*train.b\.png'):
         open_dataset(own, 'train')
@@ -403,6 +407,9 @@ def test_what_is_wrong_in_a_folder_of_ones_own_is_named(own):
         (own / 'classes.yaml').write_text(yaml.safe_dump(TABLE | {'void': void}))
         with pytest.raises(DatasetError, match='void is .* expected 2 to 255'):
             open_dataset(own, 'train')
+    (own / 'classes.yaml').write_text(yaml.safe_dump(TABLE | {'viod': 7}))
+    with pytest.raises(DatasetError, match=r"classes\.yaml: unknown key 'viod'"):
+        open_dataset(own, 'train')
     for text in ('a: [', '- 1', '', '1: 2\na: 3'):
         (own / 'classes.yaml').write_text(text)
         with pytest.raises(ValueError, match=r'classes\.yaml'):

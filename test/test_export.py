@@ -17,6 +17,7 @@ from lmii_ros import cli
 from lmii_ros import datasets
 from lmii_ros import networks
 from lmii_ros import weights
+from lmii_ros.classes import CAMVID
 from lmii_ros.engines import precisions
 from lmii_ros.evaluation.dataset import precision_loss
 from lmii_ros.networks.deployment import DeployedNetwork
@@ -78,8 +79,11 @@ def test_the_mean_of_weights(tmp_path):
 
 @needs_openvino
 def test_int8_is_calibrated_and_measured_on_a_data_set(tmp_path, dataset, scene, capsys):
-    path = tmp_path / 'x.safetensors'
-    assert export('--int8', '--calibrate', dataset, '--out', path) == 0
+    source, path = tmp_path / 'source.safetensors', tmp_path / 'x.safetensors'
+    info, network = weights.load(weights.find(SHIPPED))
+    weights.save(source, replace(info, recipe=info.recipe | {'split': 'train'}), network)
+    assert cli.main([
+        'export', str(source), '--int8', '--calibrate', str(dataset), '--out', str(path)]) == 0
     assert 'int8 costs ' in capsys.readouterr().out
     info, network = weights.load(path)
     before, unchanged = weights.load(weights.find(SHIPPED))
@@ -95,6 +99,23 @@ def test_int8_is_calibrated_and_measured_on_a_data_set(tmp_path, dataset, scene,
     labels = rounded.segment([frame])[0].labels
     assert rounded.engine.precision == 'int8'
     assert 0.97 < (labels == expected).mean() < 1
+
+
+def test_int8_is_not_measured_on_what_was_trained_on_nor_made_for_other_classes(
+        tmp_path, dataset, capsys):
+    path = tmp_path / 'x.safetensors'
+    assert export('--int8', '--calibrate', dataset, '--out', path) == 1
+    assert 'was trained on val, which cannot tell what int8 costs it' in capsys.readouterr().err
+    own = tmp_path / 'own'
+    for folder, source in (('images', 'train'), ('labels', 'trainannot')):
+        (own / folder).mkdir(parents=True)
+        for split in ('train', 'val'):
+            (own / folder / split).symlink_to(dataset / source)
+    (own / 'classes.yaml').write_text(json.dumps(
+        CAMVID.to_dict() | {'name': 'own', 'classes': ['Air', *CAMVID.classes[1:]]}))
+    assert export('--int8', '--calibrate', own, '--out', path) == 1
+    assert 'those of own: class 0 is Sky and Air' in capsys.readouterr().err
+    assert not path.exists()
 
 
 @needs_openvino

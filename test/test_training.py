@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -177,7 +178,62 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(data, tmp_path):
     assert [record['epoch'] for record in read_log(out)] == list(range(1, 61))
 
 
-def test_two_runs_do_not_write_to_one_folder(data, tmp_path, capsys):
+def test_a_killed_run_goes_on_at_once_though_what_prepared_its_images_ends_later(data, tmp_path):
+    recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=200)
+    out = tmp_path / 'out'
+    arguments = ['train', str(recipe), '--data', str(data), '--device', 'cpu', '--out', str(out)]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'lmii_ros.cli', *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not (out / 'checkpoint.pt').exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    done = torch.load(out / 'checkpoint.pt', weights_only=True)['epoch']
+    assert cli.main([*arguments, '--stop-after', str(done + 1)]) == 0
+    assert len(read_log(out)) == done + 1
+
+
+def test_a_loss_that_is_not_finite_ends_it_before_it_is_saved(data, tmp_path, capsys):
+    recipe = write_recipe(tmp_path / 'recipe.yaml', learning_rate=1e30, warmup_epochs=0.0)
+    out = tmp_path / 'out'
+    assert cli.main(['train', str(recipe), '--data', str(data), '--out', str(out)]) == 1
+    assert 'lmii train: the loss is not finite in epoch 1; a lower learning_rate than 1e+30' in (
+        capsys.readouterr().err)
+    assert not (out / 'log.jsonl').exists() and not (out / 'checkpoint.pt').exists()
+
+
+def test_an_image_that_is_lost_meanwhile_is_told_in_a_line(data, tmp_path, capsys):
+    copied = tmp_path / 'data'
+    shutil.copytree(data, copied)
+    recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=1000)
+    out = tmp_path / 'out'
+
+    def lose():
+        while not (out / 'checkpoint.pt').exists():
+            time.sleep(0.01)
+        (copied / 'train' / '3.png').unlink()
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    assert cli.main(['train', str(recipe), '--data', str(copied), '--out', str(out)]) == 1
+    thread.join()
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f'lmii train: {copied / "train" / "3.png"}')
+
+
+def test_synthetic_scenes_are_of_their_own_classes(data, tmp_path, capsys):
+    recipe = read_recipe(tmp_path, synthetic_share=0.5)
+    own = replace(camvid(data, 'train'), classes=CITYSCAPES)
+    with pytest.raises(RecipeError, match='synthetic_share is 0.5, expected 0'):
+        train(recipe, own, None, tmp_path / 'out', device=CPU, workers=0)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_two_runs_do_not_write_to_one_folder(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trainer, 'ORPHANS_S', 0.2)
     recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=1)
     with trainer.claimed(tmp_path / 'out'):
         assert cli.main([
@@ -386,6 +442,7 @@ def test_a_recipe_is_read(tmp_path):
     ({'epochs': 0}, 'epochs is 0, expected at least 1'),
     ({'batch_size': -1}, 'batch_size'),
     ({'loss_stride': 0}, 'loss_stride'),
+    ({'loss_stride': 65}, 'loss_stride is 65, expected at most the crop_size of 64'),
     ({'synthetic_share': 1.1}, 'synthetic_share is 1.1, expected 0 to 1'),
     ({'class_mix': -0.1}, 'class_mix is -0.1, expected 0 to 1'),
     ({'scale': [0, 1]}, 'scale'),
@@ -406,6 +463,7 @@ def test_a_recipe_is_read(tmp_path):
     ({'color': -1}, 'color'),
     ({'seed': -1}, 'seed'),
     ({'arguments': [1]}, 'arguments'),
+    ({'arguments': {1: 2}}, 'arguments'),
 ])
 def test_a_recipe_that_makes_no_sense_is_refused(tmp_path, change, message):
     with pytest.raises(RecipeError, match=message) as caught:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -92,6 +93,7 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     if options.out:
         from lmii_ros.evaluation import dataset_pictures
         options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()
     segmenter = _segmenter(options)
     data = datasets.open_dataset(options.data, options.split, options.kind)
     info = segmenter.info

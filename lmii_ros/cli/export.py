@@ -84,10 +84,20 @@ def _export_int8(options: argparse.Namespace, source: Path, path: Path) -> None:
     from lmii_ros.sources import open_source
     validation = None
     if datasets.kind_of(options.calibrate):
+        # All that may be refused is, before anything is written.
         training = datasets.open_dataset(options.calibrate, 'train')
+        info = weights.read_info(source)
+        if info.classes.classes != training.classes.classes:
+            raise ValueError(
+                f'{source} has the classes of {info.classes.name}, {options.calibrate} those of '
+                f'{training.classes.name}: {info.classes.difference(training.classes)}')
         if not options.loss_of:
-            # Now, since a data set without it is to be refused before anything is written.
             validation = datasets.open_dataset(options.calibrate, 'val')
+            if 'val' in str(info.recipe.get('split', '')).split('+'):
+                raise ValueError(
+                    f'{source} was trained on val, which cannot tell what int8 costs it; name '
+                    'weights of this network that were not by --loss-of, or calibrate with a '
+                    'folder of images alone')
         frames = (training.image(index) for index in range(len(training)))
     else:
         frames = (frame.image for frame in open_source(options.calibrate))

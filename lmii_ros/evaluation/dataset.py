@@ -15,6 +15,7 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.datasets import Dataset
 from lmii_ros.engines import PRECISIONS
 from lmii_ros.engines import EngineError
+from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.segmenter import Segmenter
 
 LADDER = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25)
@@ -46,8 +47,8 @@ def evaluate_images(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
     classes = segmenter.info.classes
     if classes.classes != dataset.classes.classes:
         raise EvaluationError(
-            f'{segmenter.weight_file} has the classes of {classes.name}, '
-            f'the data set those of {dataset.classes.name}')
+            f'{segmenter.weight_file} has the classes of {classes.name}, the data set those of '
+            f'{dataset.classes.name}: {classes.difference(dataset.classes)}')
     counts = np.zeros((len(dataset), len(classes), len(classes) + 1), np.int64)
     for index in tqdm(range(len(dataset)), 'evaluate', disable=None):
         truth = dataset.truth(index)
@@ -94,10 +95,9 @@ def precision_loss(
         engine, where = ('torch', device) if precision == 'fp16' else ('openvino', 'cpu')
         try:
             segmenter = Segmenter(weight_file, engine=engine, device=where, precision=precision)
-        except EngineError as error:
+            loss[precision] = miou - metrics.scores(evaluate(segmenter, dataset)).miou
+        except (EngineError, NonFiniteOutput) as error:
             print(f'what {precision} costs was not measured: {error}')
-            continue
-        loss[precision] = miou - metrics.scores(evaluate(segmenter, dataset)).miou
     return loss
 
 

@@ -143,6 +143,10 @@ def read(path: Path) -> Recipe:
         if not is_right(getattr(recipe, key)):
             raise RecipeError(
                 f'recipe {path}: {key} is {getattr(recipe, key)}, expected {expected}')
+    if recipe.loss_stride > min(recipe.crop_size):
+        raise RecipeError(
+            f'recipe {path}: loss_stride is {recipe.loss_stride}, expected at most the crop_size '
+            f'of {min(recipe.crop_size)}')
     return recipe
 
 
@@ -150,8 +154,8 @@ def _converted(key: str, value: Any) -> Any:
     """Return a value of YAML as the kind that the recipe has for this key."""
     kind = get_type_hints(Recipe)[key]
     if get_origin(kind) is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f'{key} is {value!r}, expected a mapping')
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise ValueError(f'{key} is {value!r}, expected a mapping of names to values')
         return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)

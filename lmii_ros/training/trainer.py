@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import math
 import os
+import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +28,9 @@ from lmii_ros import engines
 from lmii_ros import metrics
 from lmii_ros import networks
 from lmii_ros import weights
+from lmii_ros.classes import CAMVID
 from lmii_ros.datasets import Dataset
+from lmii_ros.datasets import DatasetError
 from lmii_ros.datasets import hold_out
 from lmii_ros.networks.deployment import Normalization
 from lmii_ros.networks.lpsnet import LPSNet
@@ -45,8 +49,14 @@ from lmii_ros.training.recipe import Recipe
 from lmii_ros.training.recipe import RecipeError
 from lmii_ros.weights import WeightInfo
 
+ORPHANS_S = 10.0
+"""So long processes that prepared images for a run that was killed may hold its folder."""
 CHECKPOINT = 'checkpoint.pt'
 MAX_GRADIENT_NORM = 5.0
+
+
+class WorkerError(ValueError):
+    """A process that prepares images was ended by the system."""
 
 
 class CheckpointError(ValueError):
@@ -86,7 +96,9 @@ def train(
         one that is damaged, or if it cannot be written there.
     :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
     :raises RecipeError: If the recipe's initial weights or teacher are of another network or other
-        classes, or a batch has fewer images than there are processes.
+        classes, a batch has fewer images than there are processes, synthetic scenes are asked for
+        beside other classes than theirs, or the loss is no longer finite.
+    :raises WorkerError: If a process that prepares images was ended by the system.
     :raises ValueError: If ``stop_after`` is less than 1.
     """
     if stop_after is not None and stop_after < 1:
@@ -98,6 +110,10 @@ def train(
         raise RecipeError(
             f'batch_size {recipe.batch_size} and {len(training)} images, expected at least '
             f'{processes.count}, one for each process')
+    if recipe.synthetic_share and training.classes.classes != CAMVID.classes:
+        raise RecipeError(
+            f'synthetic_share is {recipe.synthetic_share:g}, expected 0: synthetic scenes have the '
+            f'classes of {CAMVID.name}, the data set those of {training.classes.name}')
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
@@ -136,7 +152,8 @@ def train(
         network.train()
         offsets = np.random.default_rng([recipe.seed, epoch]).integers(
             recipe.loss_stride, size=(steps, 2))
-        for step, (frames, truth) in enumerate(loader):
+        losses = 0.0
+        for step, (frames, truth) in enumerate(_prepared(loader)):
             for group in optimizer.param_groups:
                 group['lr'] = _learning_rate(recipe, epoch + step / steps)
             top, left = offsets[step]
@@ -164,8 +181,14 @@ def train(
                 optimizer.step()
                 average.update_parameters(network)
             loss = processes.sum(loss).item() / processes.count
+            losses += loss
             if progress:
                 progress.step(loss)
+        if not math.isfinite(losses):
+            # Before it is saved: what the normalisation has averaged is lost for good.
+            raise RecipeError(
+                f'the loss is not finite in epoch {epoch + 1}; a lower learning_rate than '
+                f'{recipe.learning_rate:g} may help, from the last checkpoint in {out} or anew')
         if progress:
             # The log first: a resumed run drops what it says of epochs that are done again.
             progress.epoch(epoch + 1)
@@ -206,15 +229,24 @@ def claimed(out: Path) -> Iterator[None]:
     One may be alive unseen, as processes of torchrun are after it was killed.
 
     :raises CheckpointError: If another process has it.
+    :raises OSError: If it cannot be written to.
     """
     out.mkdir(parents=True, exist_ok=True)
     folder = os.open(out, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CheckpointError(
-                f'another training writes to {out}; end it, or use another folder') from error
+        deadline = time.monotonic() + ORPHANS_S
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise CheckpointError(
+                        f'another training writes to {out}; end it, or use another folder'
+                    ) from error
+                time.sleep(0.1)
+        # What cannot be written is better said now than after an epoch.
+        tempfile.TemporaryFile(dir=out).close()
         yield
     finally:
         os.close(folder)
@@ -244,6 +276,22 @@ def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
     weights.save(path, replace(
         info, miou=before.miou, precision_loss=before.precision_loss,
         data=f'{info.data}; {told}'), network)
+
+
+def _prepared(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the batches; what fails in a process that prepares images is said in one line."""
+    try:
+        yield from loader
+    except DatasetError as error:
+        # torch puts the traceback before it.
+        said = str(error).strip().splitlines()[-1]
+        raise DatasetError(said.partition('DatasetError: ')[2] or said) from error
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        raise WorkerError(
+            f'a process that prepares images has ended ({str(error).splitlines()[0]}); memory or '
+            '/dev/shm may be too small for it: --workers 0 needs none') from error
 
 
 def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
