@@ -139,7 +139,7 @@ def search(
         for rungs in families:
             if choice.candidate in rungs and not _are_told(rungs, timed):
                 timing_of(rungs[0])
-        reserve = _reserve(families, timed, RESERVE * choice.p90_s)
+        reserve = _reserve(families, timed, RESERVE * choice.p90_s, late=not whole)
         if reserve is not None:
             timing_of(reserve)
     timings = tuple(timed.values())
@@ -347,11 +347,16 @@ def _are_told(rungs: Iterable[Candidate], timed: dict[Candidate, Timing]) -> boo
 
 
 def _reserve(
-    families: Sequence[Sequence[Candidate]], timed: dict[Candidate, Timing], limit_s: float,
+    families: Sequence[Sequence[Candidate]],
+    timed: dict[Candidate, Timing],
+    limit_s: float,
+    *,
+    late: bool,
 ) -> Candidate | None:
     """
     Return the best candidate that is expected to take at most so long, else the fastest.
 
+    :param late: Whether any will do that is so fast.
     :return: None if it has been timed, or others tell what it takes.
     """
     expected = {}
@@ -359,7 +364,10 @@ def _reserve(
         known = [timed[rung] for rung in rungs if rung in timed]
         if known:
             expected |= {predict(known, rung): rungs for rung in rungs}
+    told = [timing for timing, rungs in expected.items() if _are_told(rungs, timed)]
+    if late and any(timing.p90_s <= limit_s for timing in told):
+        return None
     reserve = choose(tuple(expected), limit_s)
-    if reserve.candidate in timed or _are_told(expected[reserve], timed):
+    if reserve.candidate in timed or reserve in told:
         return None
     return reserve.candidate
