@@ -121,9 +121,9 @@ class OpenVINOEngine(HostEngine):
         compiled_model = self._core.compile_model(model, self._plugin, self._settings)
         if self.device == 'cpu':
             # All networks of the process share a pool of a thread a core, each started when it is
-            # first needed.
+            # first needed; one thread alone is the caller's.
             self.keeps_priority = (
-                compiled_model.get_property('INFERENCE_NUM_THREADS') < machine.cores())
+                1 < compiled_model.get_property('INFERENCE_NUM_THREADS') < machine.cores())
         return compiled_model.create_infer_request()
 
     def _export(self, path: Path) -> None:
