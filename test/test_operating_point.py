@@ -771,6 +771,19 @@ def test_what_is_slow_is_left_for_whatever_is_ready():
     assert sorted(wanted) == [0, 1, 2, 3]
 
 
+def test_a_step_up_that_fails_at_once_is_taken_back():
+    controller = Controller(POINTS, 4, 20, 0.8)
+    controller.switched(10.0, 3)
+    controller.switched(20.0, 4)
+    for index in range(20):
+        controller.labelled(20 + index / 20, 0.1)
+    assert controller.decide(21.0)[0] == 3
+    # Later it is no longer the step that explains it.
+    for index in range(200):
+        controller.labelled(21 + index / 20, 0.1)
+    assert controller.decide(31.0)[0] == controller.lower[-1] < 3
+
+
 def test_a_camera_faster_than_the_target_is_no_overload():
     drive = Drive(POINTS, 4, 20, 0, camera_fps=60)
     drive.run(120)

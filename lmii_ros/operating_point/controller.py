@@ -104,6 +104,7 @@ class Controller:
         self._overhead_s = float('inf')
         self._failures = 0
         self._last_up: float | None = None
+        self._came_from = index
         self._compared: tuple[float, float, float] | None = None
         self._excluded: set[int] = set()
         self.overloaded = False
@@ -198,7 +199,7 @@ class Controller:
         self.overloaded = self._is_overloaded(now)
         if self.overloaded:
             self._fits_since.clear()
-            return self._down()
+            return self._down(now)
         if len(self._frames) < MIN_FRAMES:
             return ()
         took_s = self.p90_s
@@ -222,6 +223,7 @@ class Controller:
         """Take note of having switched, to the point asked for or to another."""
         if index > self.index:
             self._last_up = now
+            self._came_from = self.index
         elif index < self.index and self._last_up is not None:
             proven = now - self._last_up > PROVEN * self.patience_s
             self._failures = max(0, self._failures - 1) if proven else min(
@@ -304,7 +306,9 @@ class Controller:
             and lost > MAX_LOST * len(self._outcomes)
             and labelled * self._period_s < (now - self._outcomes[0][0]) * (1 - MAX_LOST))
 
-    def _down(self) -> tuple[int, ...]:
+    def _down(self, now: float) -> tuple[int, ...]:
+        # Where a step up has just come from did, and will do again if the step is the reason.
+        back = self._last_up is not None and now - self._last_up < SAME_LOAD_S
         here_s = self.ladder[self.index].p90_s
         # A load that has just come is in few of the frames yet.
         took_s = max(self.p90_s, _percentile(self._means_s[-SUSTAINED_FRAMES // 2:], 0.5))
@@ -312,7 +316,8 @@ class Controller:
         enough = [at for at in lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
         # What does not do is better than to stay, if nothing else is ready; at last whatever is,
         # as that from which a step up has come.
-        return tuple(dict.fromkeys((*enough, *reversed(lower), *reversed(self._below))))
+        return tuple(dict.fromkeys((
+            *[self._came_from] * back, *enough, *reversed(lower), *reversed(self._below))))
 
     def _fits(self, index: int, took_s: float) -> bool:
         """Return whether a better point is expected to fit, given the present one's p90."""
