@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -253,6 +254,28 @@ def test_nothing_is_told_to_anyone_of_a_start(tmp_path):
         [sys.executable, '-c', program], cwd=Path(__file__).parents[1], check=True,
         env={**os.environ, 'HOME': str(tmp_path)})
     assert not list(tmp_path.glob('intel*'))
+
+
+@needs_openvino
+def test_signals_are_handled_after_a_network_was_dropped_by_another_thread():
+    pytest.importorskip('openvino')
+    program = (
+        'import gc, signal, threading\n'
+        'import numpy as np\n'
+        'from lmii_ros.segmenter import Segmenter\n'
+        'frame = np.zeros((64, 96, 3), np.uint8)\n'
+        'held = [Segmenter("lpsnet_s_camvid", engine="openvino", input_height=64)]\n'
+        'held[0].segment([frame])\n'
+        'def drop():\n'
+        '    held.clear()\n'
+        '    gc.collect()\n'
+        'thread = threading.Thread(target=drop)\n'
+        'thread.start()\n'
+        'thread.join()\n'
+        'signal.signal(signal.SIGUSR1, lambda number, _: print("handled"))\n'
+        'signal.raise_signal(signal.SIGUSR1)\n')
+    process = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, 'handled\n'), process.stderr[-2000:]
 
 
 def test_without_a_folder_that_can_be_written_all_is_made_anew_at_each_start(tmp_path):

@@ -78,7 +78,7 @@ class _MatMul(nn.Module):
 def _openvino_candidates(precision: str, threads: int) -> dict[str, Callable[[], object]]:
     from lmii_ros.engines.openvino import openvino
     from lmii_ros.engines.openvino import settings
-    core = openvino.Core()
+    from lmii_ros.engines.openvino import shared_core
     found = {}
     for name, module, shape in (
             ('openvino matmul', _MatMul(), (SIZE, SIZE)),
@@ -86,7 +86,7 @@ def _openvino_candidates(precision: str, threads: int) -> dict[str, Callable[[],
              (1, CHANNELS, SIDE, SIDE))):
         model = openvino.convert_model(
             module.eval(), input=list(shape), example_input=torch.zeros(shape))
-        request = core.compile_model(
+        request = shared_core().compile_model(
             model, 'CPU', settings('cpu', precision, threads)).create_infer_request()
         request.get_input_tensor().data[:] = np.random.default_rng(0).random(shape, np.float32)
         found[name] = request.infer

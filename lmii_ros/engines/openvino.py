@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Sequence
@@ -63,7 +64,6 @@ class OpenVINOEngine(HostEngine):
         precisions = self.precisions(device)
         self.device = _device(device)
         self._plugin = self.device.upper()
-        self._core = openvino.Core()
         self.precision = choose_precision(precision, info, precisions)
         super().__init__(network, info)
         if self.precision == 'int8':
@@ -81,7 +81,7 @@ class OpenVINOEngine(HostEngine):
         if device not in _PRECISIONS:
             raise EngineError(
                 f'engine openvino runs on the cpu or an Intel gpu, not on {device!r}')
-        core = openvino.Core()
+        core = shared_core()
         # Two GPUs are GPU.0 and GPU.1; GPU means the first.
         if device.upper() not in {name.partition('.')[0] for name in core.available_devices}:
             raise EngineError(
@@ -114,11 +114,11 @@ class OpenVINOEngine(HostEngine):
         name = f'openvino-{version("openvino")}' + '-int8' * (self.precision == 'int8')
         folder = compiled(
             self._network, self._info, name, lambda folder: self._export(folder / MODEL))
-        model = self._core.read_model(folder / MODEL)
+        model = shared_core().read_model(folder / MODEL)
         # Of fixed size it is as fast as if it had been exported so.
         model.reshape({
             index: openvino.PartialShape(list(shape)) for index, shape in enumerate(shapes)})
-        compiled_model = self._core.compile_model(model, self._plugin, self._settings)
+        compiled_model = shared_core().compile_model(model, self._plugin, self._settings)
         if self.device == 'cpu':
             # All networks of the process share a pool of a thread a core, each started when it is
             # first needed; one thread alone is the caller's.
@@ -143,6 +143,17 @@ class OpenVINOEngine(HostEngine):
             model = openvino.convert_model(
                 traced, input=[[-1, -1, -1, 3]] * len(example), example_input=example)
         openvino.save_model(model, path, compress_to_fp16=False)
+
+
+@cache
+def shared_core() -> openvino.Core:
+    """
+    Return the one core of the process.
+
+    Each core gives the thread that first uses it a stack for signals, and unmaps that when it ends,
+    in whatever thread: with more than one, the next signal that Python handles may be the end.
+    """
+    return openvino.Core()
 
 
 def settings(device: str, precision: str, threads: int) -> dict[str, object]:
