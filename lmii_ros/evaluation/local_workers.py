@@ -90,13 +90,13 @@ class _Worker:
     def end(self) -> None:
         """End the process, in the midst of a task too."""
         self._ending.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
         try:
             # One that still imports has its first task already, which no shutdown takes away.
             os.kill(self._pid.result(), signal.SIGTERM)
         except (BrokenProcessPool, CancelledError, ProcessLookupError):
             pass
-        self._pool.shutdown()
+        # Once: a second call, after one that does not wait, would not wait either.
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:

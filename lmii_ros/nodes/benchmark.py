@@ -26,6 +26,7 @@ from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.outputs import TOPICS
 from lmii_ros.nodes.process import keep_freed_memory
+from lmii_ros.nodes.process import shut_down
 from lmii_ros.nodes.segmentation_node import STEPS
 from lmii_ros.nodes.statistics import DROPPED
 from lmii_ros.segmenter import Segmenter
@@ -159,7 +160,7 @@ def run(benchmark: NodeBenchmark) -> dict[str, Any]:
             'nodes': [_summary(name, done, turns) for name, done in turns.items()],
         }
     finally:
-        rclpy.try_shutdown()
+        shut_down()
 
 
 def table(results: dict[str, Any]) -> str:

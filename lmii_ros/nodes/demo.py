@@ -22,6 +22,7 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.nodes import child_nodes
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.child_nodes import START_TIMEOUT_S
+from lmii_ros.nodes.process import shut_down
 from lmii_ros.nodes.recorder_node import TOPICS
 from lmii_ros.nodes.recorder_node import RecorderNode
 
@@ -87,7 +88,7 @@ def run(demo: Demo) -> None:
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         finally:
-            rclpy.try_shutdown()
+            shut_down()
     print(f'\r{recorder.progress()}')
     if not recorder.latencies_s:
         raise DemoError('no frame was labelled')

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from contextlib import suppress
 from typing import Callable
 from typing import Iterator
 from typing import NoReturn
@@ -101,6 +102,13 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
+def shut_down() -> None:
+    """End the use of ROS, if it has not ended."""
+    # The thread in which rclpy handles signals may do it at the same moment.
+    with suppress(RCLError):
+        rclpy.try_shutdown()
+
+
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait until a block that must be done as a whole is done."""
@@ -173,7 +181,7 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
         _ignore_signals()
         if node is not None:
             node.stop()
-        rclpy.try_shutdown()
+        shut_down()
         # Ends that thread, and puts back the handlers that rclpy once found.
         uninstall_signal_handlers()
         _ignore_signals()

@@ -25,6 +25,7 @@ from lmii_ros.nodes.benchmark import QUIET_S
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.process import keep_freed_memory
+from lmii_ros.nodes.process import shut_down
 from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import tuning
 from lmii_ros.operating_point.tuning import Tuning
@@ -116,7 +117,7 @@ def run(
             results['disturbance'] = _disturbance(benchmark)
         return results
     finally:
-        rclpy.try_shutdown()
+        shut_down()
 
 
 def table(results: dict[str, Any]) -> str:
