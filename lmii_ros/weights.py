@@ -70,6 +70,10 @@ class WeightInfo:
     activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     license: str = ''
 
+    def was_trained_on(self, split: str) -> bool:
+        """Return whether the recipe names a split, or one of those that ``+`` joins."""
+        return not set(split.split('+')).isdisjoint(str(self.recipe.get('split', '')).split('+'))
+
     def to_json(self) -> str:
         """Return the metadata as one JSON document."""
         return json.dumps(asdict(self) | {'format': FORMAT}, sort_keys=True)
@@ -159,6 +163,11 @@ def _stored(tensor: torch.Tensor) -> torch.Tensor:
     return half if half.isfinite().all() else tensor
 
 
+def shipped_folder() -> Path:
+    """Return where the weight files are that come with the package."""
+    return share_directory() / 'weights'
+
+
 def find(name: str | Path) -> Path:
     """
     Return the path of a weight file.
@@ -168,7 +177,7 @@ def find(name: str | Path) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    folder = share_directory() / 'weights'
+    folder = shipped_folder()
     shipped = folder / f'{Path(name).name.removesuffix(SUFFIX)}{SUFFIX}'
     if Path(name).parent == Path('.') and shipped.is_file():
         return shipped

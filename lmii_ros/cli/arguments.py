@@ -9,6 +9,8 @@ import argparse
 KIND_HELP = (
     'of the data set: camvid, camvid_original, cityscapes, folder or auto, which tells by the '
     'folders (%(default)s)')
+MAX_SIZE = 16384
+"""Of frames, in pixels each way: larger ones are a slip, and take all memory."""
 
 
 def add_operating_point(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +47,6 @@ def add_annotate(parser: argparse.ArgumentParser) -> None:
         '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
     parser.add_argument(
         '--with-originals', action='store_true', help='with all topics of this one; annotates')
-
-
-MAX_SIZE = 16384
 
 
 def size(text: str) -> tuple[int, int]:

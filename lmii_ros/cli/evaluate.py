@@ -97,8 +97,7 @@ def _evaluate_dataset(options: argparse.Namespace) -> None:
     segmenter = _segmenter(options)
     data = datasets.open_dataset(options.data, options.split, options.kind)
     info = segmenter.info
-    if data.classes.name == info.classes.name and not set(options.split.split('+')).isdisjoint(
-            str(info.recipe.get('split', '')).split('+')):
+    if data.classes.name == info.classes.name and info.was_trained_on(options.split):
         print(f'note: the weights were trained on {options.split} ({info.data}), so this tells '
               'how well they know it, not how good they are elsewhere', file=sys.stderr)
     of_images = dataset.evaluate_images(segmenter, data)

@@ -87,13 +87,10 @@ def _export_int8(options: argparse.Namespace, source: Path, path: Path) -> None:
         # All that may be refused is, before anything is written.
         training = datasets.open_dataset(options.calibrate, 'train')
         info = weights.read_info(source)
-        if info.classes.classes != training.classes.classes:
-            raise ValueError(
-                f'{source} has the classes of {info.classes.name}, {options.calibrate} those of '
-                f'{training.classes.name}: {info.classes.difference(training.classes)}')
+        dataset.check_classes(source, info.classes, training)
         if not options.loss_of:
             validation = datasets.open_dataset(options.calibrate, 'val')
-            if 'val' in str(info.recipe.get('split', '')).split('+'):
+            if info.was_trained_on('val'):
                 raise ValueError(
                     f'{source} was trained on val, which cannot tell what int8 costs it; name '
                     'weights of this network that were not by --loss-of, or calibrate with a '

@@ -150,8 +150,9 @@ def shared_core() -> openvino.Core:
     """
     Return the one core of the process.
 
-    Each core gives the thread that first uses it a stack for signals, and unmaps that when it ends,
-    in whatever thread: with more than one, the next signal that Python handles may be the end.
+    Each core gives the thread that first uses it a stack for signals, and unmaps that when it
+    ends, in whatever thread: with more than one, the next signal that Python handles may be the
+    end.
     """
     return openvino.Core()
 

@@ -45,10 +45,7 @@ def evaluate_images(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
         labels differ in size.
     """
     classes = segmenter.info.classes
-    if classes.classes != dataset.classes.classes:
-        raise EvaluationError(
-            f'{segmenter.weight_file} has the classes of {classes.name}, the data set those of '
-            f'{dataset.classes.name}: {classes.difference(dataset.classes)}')
+    check_classes(segmenter.weight_file, classes, dataset)
     counts = np.zeros((len(dataset), len(classes), len(classes) + 1), np.int64)
     for index in tqdm(range(len(dataset)), 'evaluate', disable=None):
         truth = dataset.truth(index)
@@ -59,6 +56,18 @@ def evaluate_images(segmenter: Segmenter, dataset: Dataset) -> np.ndarray:
                 f'its labels are {truth.shape}')
         counts[index] = metrics.confusion(segmentation.labels, truth, len(classes))
     return counts
+
+
+def check_classes(weight_file: Path, classes: ClassTable, dataset: Dataset) -> None:
+    """
+    Raise if a weight file's classes are not those of a data set.
+
+    :raises EvaluationError: With the first difference.
+    """
+    if classes.classes != dataset.classes.classes:
+        raise EvaluationError(
+            f'{weight_file} has the classes of {classes.name}, the data set those of '
+            f'{dataset.classes.name}: {classes.difference(dataset.classes)}')
 
 
 def miou_by_height(segmenter: Segmenter, dataset: Dataset) -> dict[int, float]:

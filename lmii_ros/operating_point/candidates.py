@@ -19,7 +19,6 @@ from lmii_ros.engines import PRECISIONS
 from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import OperatingPointError
-from lmii_ros.share import share_directory
 from lmii_ros.weights import WeightInfo
 
 AUTO = 'auto'
@@ -83,7 +82,7 @@ def offers(names: Sequence[str | Path], weight_file: str | Path) -> list[Offer]:
 
 
 def _shipped_beside(first: Path, classes: object) -> list[Path]:
-    folder = share_directory() / 'weights'
+    folder = weights.shipped_folder()
     if first.parent != folder:
         return []
     return [

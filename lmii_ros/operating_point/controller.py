@@ -307,17 +307,16 @@ class Controller:
             and labelled * self._period_s < (now - self._outcomes[0][0]) * (1 - MAX_LOST))
 
     def _down(self, now: float) -> tuple[int, ...]:
-        # Where a step up has just come from did, and will do again if the step is the reason.
-        back = self._last_up is not None and now - self._last_up < SAME_LOAD_S
         here_s = self.ladder[self.index].p90_s
         # A load that has just come is in few of the frames yet.
         took_s = max(self.p90_s, _percentile(self._means_s[-SUSTAINED_FRAMES // 2:], 0.5))
         lower = self.lower
         enough = [at for at in lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
-        # What does not do is better than to stay, if nothing else is ready; at last whatever is,
-        # as that from which a step up has come.
-        return tuple(dict.fromkeys((
-            *[self._came_from] * back, *enough, *reversed(lower), *reversed(self._below))))
+        # What a step up has just come from did, and will do again if the step is the reason.
+        has_just_come = self._last_up is not None and now - self._last_up < SAME_LOAD_S
+        before = [self._came_from] if has_just_come else []
+        # What does not do is better than to stay, if nothing else is ready; at last whatever is.
+        return tuple(dict.fromkeys((*before, *enough, *reversed(lower), *reversed(self._below))))
 
     def _fits(self, index: int, took_s: float) -> bool:
         """Return whether a better point is expected to fit, given the present one's p90."""

@@ -329,10 +329,11 @@ def _least_s(known: Sequence[Timing], candidate: Candidate) -> float:
     """
     smaller = [timing for timing in known if _area(timing.candidate) <= _area(candidate)]
     if not smaller:
-        # One alone: what was timed while the machine was slow would show in a line.
-        known = [min(known, key=lambda timing: _area(timing.candidate))]
-    least_s = max((timing.p90_s for timing in smaller), default=0.0)
-    if smaller and len(known) == 1:
+        # In proportion to it alone: a line through one that was timed in a slow moment misleads.
+        smallest = min(known, key=lambda timing: _area(timing.candidate))
+        return predict([smallest], candidate).p90_s / UNLIKELY
+    least_s = max(timing.p90_s for timing in smaller)
+    if len(known) == 1:
         return least_s
     return max(least_s, predict(known, candidate).p90_s / UNLIKELY)
 

@@ -12,6 +12,7 @@ from typing import Callable
 import yaml
 
 from lmii_ros import machine
+from lmii_ros import weights
 from lmii_ros.engines import PRECISIONS
 from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPointError
@@ -25,7 +26,6 @@ from lmii_ros.operating_point.search import Choice
 from lmii_ros.operating_point.search import front
 from lmii_ros.operating_point.search import Measure
 from lmii_ros.operating_point.search import search
-from lmii_ros.share import share_directory
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
 
@@ -169,7 +169,7 @@ def _for_the_node(name: str) -> str:
     path = Path(name).resolve()
     if not path.is_file():
         return name
-    return path.stem if path.parent == share_directory() / 'weights' else str(path)
+    return path.stem if path.parent == weights.shipped_folder() else str(path)
 
 
 def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:

@@ -112,8 +112,8 @@ def train(
             f'{processes.count}, one for each process')
     if recipe.synthetic_share and training.classes.classes != CAMVID.classes:
         raise RecipeError(
-            f'synthetic_share is {recipe.synthetic_share:g}, expected 0: synthetic scenes have the '
-            f'classes of {CAMVID.name}, the data set those of {training.classes.name}')
+            f'synthetic_share is {recipe.synthetic_share:g}, expected 0: synthetic scenes have '
+            f'the classes of {CAMVID.name}, the data set those of {training.classes.name}')
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
@@ -152,7 +152,6 @@ def train(
         network.train()
         offsets = np.random.default_rng([recipe.seed, epoch]).integers(
             recipe.loss_stride, size=(steps, 2))
-        losses = 0.0
         for step, (frames, truth) in enumerate(_prepared(loader)):
             for group in optimizer.param_groups:
                 group['lr'] = _learning_rate(recipe, epoch + step / steps)
@@ -181,14 +180,14 @@ def train(
                 optimizer.step()
                 average.update_parameters(network)
             loss = processes.sum(loss).item() / processes.count
-            losses += loss
+            if not math.isfinite(loss):
+                # Never to be saved: what the normalisation has averaged is lost for good.
+                raise RecipeError(
+                    f'the loss is not finite in epoch {epoch + 1}; a lower learning_rate than '
+                    f'{recipe.learning_rate:g} may help, from the last checkpoint in {out} or '
+                    'anew')
             if progress:
                 progress.step(loss)
-        if not math.isfinite(losses):
-            # Before it is saved: what the normalisation has averaged is lost for good.
-            raise RecipeError(
-                f'the loss is not finite in epoch {epoch + 1}; a lower learning_rate than '
-                f'{recipe.learning_rate:g} may help, from the last checkpoint in {out} or anew')
         if progress:
             # The log first: a resumed run drops what it says of epochs that are done again.
             progress.epoch(epoch + 1)
