@@ -13,6 +13,8 @@ import numpy as np
 
 UNKNOWN = 255
 """Label of a pixel whose class is not known (void in ground truth, below minimum confidence)."""
+MAX_CLASSES = 254
+"""Overlays need a label for drivable that is no class."""
 
 
 class ClassTableError(ValueError):
@@ -37,10 +39,10 @@ class ClassTable:
     drivable: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.classes) <= UNKNOWN:
+        if not 1 <= len(self.classes) <= MAX_CLASSES:
             raise ClassTableError(
                 f'class table {self.name!r} has {len(self.classes)} classes, '
-                f'expected 1 to {UNKNOWN}')
+                f'expected 1 to {MAX_CLASSES}')
         if len(set(self.classes)) != len(self.classes):
             raise ClassTableError(f'class table {self.name!r} names a class twice')
         if len(self.colors) != len(self.classes):

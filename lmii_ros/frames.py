@@ -50,6 +50,9 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _GREY_8_BIT = (8, 0)
 """Bit depth and colour type, as a PNG's header has them."""
 _JPEG = b'\xff\xd8\xff'
+_JPEG_END = b'\xff\xd9'
+_FILL = 128
+"""What libjpeg shows where the data of a JPEG came to an end too early, in every channel."""
 
 
 class FrameError(ValueError):
@@ -92,6 +95,22 @@ def decode(message: Any) -> np.ndarray:
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
     return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+
+
+def size(message: Any) -> tuple[int, int]:
+    """
+    Return the size that an image message declares, without a look at its pixels.
+
+    :param message: As of :func:`decode`.
+    :return: Height and width.
+    :raises FrameError: If it declares none, or none that a frame can have.
+    """
+    if hasattr(message, 'format'):
+        width, height, _ = _compressed_size(bytes(_buffer(getattr(message, 'data', None))))
+    else:
+        width, height = _integer(message, 'width'), _integer(message, 'height')
+    _check_size(width, height)
+    return height, width
 
 
 def decode_labels(message: Any) -> np.ndarray:
@@ -282,7 +301,9 @@ def _decode_compressed_message(message: Any) -> np.ndarray:
         raise FrameError(
             'unknown_encoding', f'no frame from compressed format {name!r:.60}; '
             'expected jpeg or png')
-    return decode_compressed(getattr(message, 'data', None))
+    # A camera's pixels, to which its calibration belongs, whatever way up a viewer shows them.
+    return _picture(
+        getattr(message, 'data', None), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _picture(data: Any, flags: int) -> np.ndarray:
@@ -292,15 +313,31 @@ def _picture(data: Any, flags: int) -> np.ndarray:
     # lacks with grey (version 4): hence the look beforehand.
     width, height, body = _compressed_size(data)
     _check_size(width, height)
-    if data.find(b'IEND' if data.startswith(_PNG) else b'\xff\xd9', body) < 0:
+    if data.find(b'IEND' if data.startswith(_PNG) else _JPEG_END, body) < 0:
         raise FrameError('truncated_data', f'a {width}x{height} picture is cut short')
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        image = None
+    image = _imdecode(data, flags)
     if image is None:
         raise FrameError('corrupt_data', f'a {width}x{height} picture does not decode')
+    if data.startswith(_JPEG) and _is_filled_up(data, image, flags):
+        raise FrameError('truncated_data', f'a {width}x{height} picture lacks a part of its data')
     return image
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _is_filled_up(data: bytes, image: np.ndarray, flags: int) -> bool:
+    """Return whether a JPEG's data ends before its pixels, as where a piece of it was lost."""
+    if np.any(image[-4:, -4:] != _FILL):
+        return False
+    # It may be grey there. Then more data before the end marker is of no use to its decoder.
+    pixels = data[:data.rfind(_JPEG_END)].rstrip(b'\xff')
+    more = pixels + bytes(range(1, 128)) + _JPEG_END
+    return not np.array_equal(_imdecode(more, flags), image)
 
 
 def _compressed_size(data: bytes) -> tuple[int, int, int]:

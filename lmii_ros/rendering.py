@@ -9,11 +9,12 @@ from typing import Sequence
 import cv2
 import numpy as np
 
+from lmii_ros.classes import MAX_CLASSES
 from lmii_ros.classes import UNKNOWN
 
 DRIVABLE_COLOR = (0, 230, 120)
 """Red, green, blue of the drivable area in overlays; no class of the tables has it."""
-_DRIVABLE = 254
+_DRIVABLE = MAX_CLASSES
 _LINE_HEIGHT = 22
 
 

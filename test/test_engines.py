@@ -218,6 +218,11 @@ def test_many_sizes_and_networks_fill_neither_memory_nor_disk(cache, monkeypatch
     for height in range(32, 32 + 8 * 16, 16):
         label(labeller, (height, 32))
     assert len(labeller._sizes) == MAX_COMPILED
+    used, = {size for size in labeller._sizes if size[1:] == (96, 32)}
+    label(labeller, (96, 32))
+    for height in range(160, 160 + 16 * (MAX_COMPILED - 1), 16):
+        label(labeller, (height, 32))
+    assert used in labeller._sizes
     np.testing.assert_array_equal(label(labeller), first)
     monkeypatch.setattr(compiled, 'MAX_KEPT', 3)
     for bias in range(4):

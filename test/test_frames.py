@@ -12,6 +12,8 @@ import zlib
 import cv2
 from lmii_ros import frames
 from lmii_ros.frames import FrameError
+from lmii_ros.simulation import PinholeCamera
+from lmii_ros.simulation import RoadScene
 import numpy as np
 import pytest
 from rosbags.typesys import Stores
@@ -270,6 +272,35 @@ def test_compressed_data_cut_short_is_refused(picture, extension, capfd):
             continue
         assert reason(compressed(data[:size])) in ('truncated_data', 'corrupt_data')
     assert capfd.readouterr().err == ''
+
+
+@pytest.fixture(scope='module')
+def road():
+    return RoadScene(seed=0, camera=PinholeCamera.from_fov(320, 248)).render(1.0).image
+
+
+@pytest.mark.parametrize('grey', [False, True])
+def test_a_jpeg_that_lacks_a_part_is_refused_and_a_grey_one_is_not(road, grey):
+    picture = cv2.cvtColor(road, cv2.COLOR_BGR2GRAY) if grey else road
+    data = cv2.imencode('.jpg', picture)[1].tobytes()
+    frames.decode(compressed(data))
+    for lost in (len(data) // 3, len(data) // 10):
+        for start in range(800, len(data) - lost - 2, 500):
+            assert reason(compressed(data[:start] + data[start + lost:])) == 'truncated_data'
+            assert reason(compressed(data[:start] + data[-2:])) == 'truncated_data'
+    for rows in (1, 8, 40, len(picture)):
+        masked = picture.copy()
+        masked[-rows:] = 128
+        frames.decode(compressed(cv2.imencode('.jpg', masked)[1].tobytes()))
+
+
+def test_a_jpeg_of_a_message_is_not_turned_the_way_up_that_it_names(road):
+    data = cv2.imencode('.jpg', road)[1].tobytes()
+    quarter_turn = b'MM\x00*' + struct.pack('>IHHHIHHI', 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b'Exif\0\0' + quarter_turn
+    turned = data[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + data[2:]
+    assert np.array_equal(frames.decode(compressed(turned)), frames.decode(compressed(data)))
+    assert frames.decode_compressed(turned).shape == (320, 248, 3)
 
 
 @pytest.mark.parametrize('extension', ['.jpg', '.png'])

@@ -39,3 +39,11 @@ def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(rated_weights
     assert found.labels.shape == FRAME.shape[:2]
     assert running.segmenter.input_height == 128
     assert free == [True]
+    assert running.warning() == (
+        'memory ran out: at input height 128 instead of 256; set input_height to try again')
+    running.segment(lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    assert running.segmenter.input_height == 128
+    running.retry()
+    running.segment(lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    assert running.segmenter.input_height == 256
+    assert not running.warning()

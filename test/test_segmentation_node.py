@@ -218,6 +218,38 @@ def test_camera_info_alone_needs_no_labels(node, client):
     assert after.count('frames labelled') == before.count('frames labelled')
 
 
+def test_camera_info_of_another_size_is_not_passed_on(node, client):
+    camera = Camera(client, 'labels', 'camera_info')
+    info = client.publisher(CameraInfo, 'camera_info')
+    for index, (fields, passed_on) in enumerate((
+            ({'width': 2 * WIDTH, 'height': 2 * HEIGHT}, False),
+            ({'width': 2 * WIDTH, 'height': 2 * HEIGHT, 'binning_x': 2, 'binning_y': 2}, True),
+            ({}, True), ({'width': WIDTH, 'height': HEIGHT}, True))):
+        info.publish(CameraInfo(**fields))
+        client.spin(0.3)
+        camera.forget()
+        camera.publisher.publish(image(SCENE, 'bgr8', STAMP + index))
+        client.until(lambda: camera.received['labels'])
+        client.spin(0.3)
+        assert bool(camera.received['camera_info']) is passed_on
+    node.wait_for_output(
+        f'camera_info is of {2 * WIDTH}x{2 * HEIGHT}, the image of {WIDTH}x{HEIGHT}: not passed')
+
+
+def test_frames_that_all_go_without_labels_are_an_error(node, client):
+    camera = Camera(client, 'labels')
+    client.status(lambda status: status.level == DiagnosticStatus.OK)
+    for index in range(60):
+        camera.publisher.publish(image(SCENE[:, :WIDTH], 'bgr8', STAMP + index, width=WIDTH))
+        client.spin(0.05)
+    status = client.status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.startswith('frames come, but no labels for ')
+    assert 'frames dropped: bad_step ' in status.message
+    camera.outputs(image(SCENE, 'bgr8', STAMP))
+    client.status(lambda status: status.level == DiagnosticStatus.OK)
+
+
 def test_an_output_without_subscriber_is_not_published(node, client):
     # Subscribed to by nobody else, but listened for at the end: nothing was kept for later.
     camera = Camera(client, 'color')

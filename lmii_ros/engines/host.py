@@ -19,7 +19,8 @@ from lmii_ros.networks.deployment import PathNetwork
 from lmii_ros.weights import WeightInfo
 
 MAX_COMPILED = 4
-"""Input sizes that are kept compiled in memory, some 100 MB each; the oldest makes room."""
+"""Input sizes that are kept compiled in memory, some 100 MB each; the one not
+used for longest makes room."""
 
 
 class CompiledNetwork(NamedTuple):
@@ -72,8 +73,10 @@ class HostEngine(ABC):
                 Upsampler(self._network.align_corners))
             if len(self._sizes) == MAX_COMPILED:
                 del self._sizes[next(iter(self._sizes))]
-            self._sizes[key] = size
-        return self._sizes[key]
+        else:
+            size = self._sizes.pop(key)
+        self._sizes[key] = size
+        return size
 
     @abstractmethod
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> CompiledNetwork:

@@ -22,7 +22,7 @@ from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.weights import WeightInfo
 
 MAX_CAPTURED = 4
-"""Frame and input sizes whose graph is kept; the oldest makes room."""
+"""Frame and input sizes whose graph is kept; the one not used for longest makes room."""
 _CUDA = Lock()
 """
 Held by who uses CUDA. While a graph is captured, no other may be, and no thread of the process may
@@ -259,6 +259,8 @@ class TorchEngine:
         if key not in self._captured:
             if len(self._captured) == MAX_CAPTURED:
                 del self._captured[next(iter(self._captured))]
-            self._captured[key] = CapturedFramePath(
-                self._path, shape, input_size, self._device)
-        return self._captured[key]
+            captured = CapturedFramePath(self._path, shape, input_size, self._device)
+        else:
+            captured = self._captured.pop(key)
+        self._captured[key] = captured
+        return captured

@@ -68,6 +68,8 @@ class Operation:
     """
     The network that labels, and which one that is.
 
+    :attr:`paused` tells why nothing is labelled for now; it is empty while frames are.
+
     The worker's thread calls :meth:`segment` and :meth:`labelled`; only there the live network is
     replaced, between two frames. The other methods may be called from any thread.
 
@@ -103,7 +105,8 @@ class Operation:
         self._lost = 0
         self._lost_seen = 0
         self._switches = 0
-        self._calibrating = False
+        self._made_do = ''
+        self.paused = ''
         self._calibrate_anew = threading.Event()
         self._cancelled = threading.Event()
         # The objects of torch and others are here to stay. To go through them now and then, as
@@ -139,6 +142,11 @@ class Operation:
         """Measure anew with the next frame."""
         self._calibrate_anew.set()
 
+    def retry(self) -> None:
+        """Settle anew with the next frame, if memory had run out since the last time."""
+        if self._made_do:
+            self._demand = None
+
     def lost(self) -> None:
         """Count a frame that came while another one was waiting already."""
         self._lost += 1
@@ -154,8 +162,6 @@ class Operation:
             'precision': segmenter.engine.precision,
             'input height': segmenter.input_height or segmenter.info.input_size[0],
         }
-        if self._calibrating:
-            facts['calibrating'] = 'yes'
         if controller is not None and choice is not None:
             timing = controller.ladder[controller.index]
             facts |= {
@@ -175,8 +181,8 @@ class Operation:
 
     def warning(self) -> str:
         """Return what diagnostics warn of, empty for nothing."""
-        if self._calibrating:
-            return 'calibrating, nothing is labelled'
+        if self._made_do:
+            return self._made_do
         controller = self._controller
         if self._settings.target_fps and controller is None and self._demand is not None:
             return 'the target rate is not kept: the log tells why'
@@ -283,6 +289,7 @@ class Operation:
         self._calibrate_anew.clear()
         # Should it be cancelled, or fail, nothing has been settled.
         self._demand = None
+        self._made_do = ''
         self._stray = 0
         finish()
         self._settings = settings
@@ -307,30 +314,34 @@ class Operation:
         """Label at the point that the parameters name."""
         from lmii_ros import weights
         settings, segmenter = self._settings, self.segmenter
-        if self._choice is not None:
-            segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
-            self._choice = None
-            self._prepared.clear()
-        segmenter.input_height = demand.input_height
-        self.segmenter = segmenter
-        input_size = segmenter.input_size(demand.frame_size)
-        if input_size in self._prepared:
-            return
-        height, width = demand.frame_size
-        self._logger.info(
-            f'frames of {width}x{height}: preparing the network for '
-            f'{input_size[1]}x{input_size[0]}, which may take some seconds')
-        # Where memory runs out, the frame itself will find out, and make do with less.
-        with suppress(OutOfMemory):
-            segmenter.prepare(demand.frame_size)
-            self._prepared.add(input_size)
+        self.paused = 'preparing the network, nothing is labelled'
+        try:
+            if self._choice is not None:
+                segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
+                self._choice = None
+                self._prepared.clear()
+            segmenter.input_height = demand.input_height
+            self.segmenter = segmenter
+            input_size = segmenter.input_size(demand.frame_size)
+            if input_size in self._prepared:
+                return
+            height, width = demand.frame_size
+            self._logger.info(
+                f'frames of {width}x{height}: preparing the network for '
+                f'{input_size[1]}x{input_size[0]}, which may take some seconds')
+            # Where memory runs out, the frame itself will find out, and make do with less.
+            with suppress(OutOfMemory):
+                segmenter.prepare(demand.frame_size)
+                self._prepared.add(input_size)
+        finally:
+            self.paused = ''
 
     def _choose(
         self, decode: Callable[[], np.ndarray], demand: _Demand, confidence: bool, anew: bool,
     ) -> None:
         """Find and take the best point for the target rate."""
         from lmii_ros.operating_point.controller import Controller
-        self._calibrating = True
+        self.paused = 'calibrating, nothing is labelled'
         try:
             # What is still being made ready would slow what is measured.
             self._stop_control(wait=True)
@@ -339,7 +350,7 @@ class Operation:
                 self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
             segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
         finally:
-            self._calibrating = False
+            self.paused = ''
         self._choice = choice
         self._standby = Standby(
             lambda point: self._make(point, demand.frame_size), self._logger,
@@ -427,10 +438,14 @@ class Operation:
 
     def _make_do(self, error: OutOfMemory, frame_size: tuple[int, int]) -> None:
         """Go on with a smaller input, once."""
-        height = self.segmenter.input_size(frame_size)[0] // 2
+        asked = self.segmenter.input_size(frame_size)[0]
+        height = asked // 2
         if height < MIN_INPUT_HEIGHT:
             raise NodeFailed(str(error)) from error
         self._logger.error(f'{error}; going on at input height {height}')
+        self._made_do = (
+            f'memory ran out: at input height {height} instead of {asked}; set input_height to '
+            'try again')
         self._stop_control()
         self.segmenter.input_height = height
 

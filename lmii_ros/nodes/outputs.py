@@ -27,6 +27,8 @@ from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
 
 if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecyclePublisher
+
     from lmii_ros.segmenter import Segmentation
 
 try:
@@ -44,6 +46,7 @@ TOPICS = {
     'drivable': Image,
 }
 """Name, below the node's own, and type of each output that needs a frame's labels."""
+MISMATCH_WARNING_PERIOD_S = 30.0
 
 
 class Outputs:
@@ -58,21 +61,25 @@ class Outputs:
         self._node = node
         self._classes = classes
         self._palette = classes.palette()
-        self._publishers = {
-            name: node.create_lifecycle_publisher(
-                message_type, f'~/{name}', QoSProfile(depth=1),
-                qos_overriding_options=QOS_OVERRIDES)
-            for name, message_type in {**TOPICS, 'camera_info': CameraInfo}.items()}
-        if LabelInfo is None:
-            node.get_logger().info(
-                'vision_msgs is not installed, so ~/label_info is not published '
-                '(apt install ros-$ROS_DISTRO-vision-msgs)')
-        else:
-            self._publishers['label_info'] = node.create_lifecycle_publisher(
-                LabelInfo, '~/label_info', QoSProfile(
+        self._publishers: dict[str, LifecyclePublisher] = {}
+        try:
+            for name, message_type in {**TOPICS, 'camera_info': CameraInfo}.items():
+                self._create(name, message_type, QoSProfile(depth=1))
+            if LabelInfo is None:
+                node.get_logger().info(
+                    'vision_msgs is not installed, so ~/label_info is not published '
+                    '(apt install ros-$ROS_DISTRO-vision-msgs)')
+            else:
+                self._create('label_info', LabelInfo, QoSProfile(
                     depth=1, reliability=ReliabilityPolicy.RELIABLE,
-                    durability=DurabilityPolicy.TRANSIENT_LOCAL),
-                qos_overriding_options=QOS_OVERRIDES)
+                    durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        except Exception:
+            self.close()
+            raise
+
+    def _create(self, name: str, message_type: type, qos: QoSProfile) -> None:
+        self._publishers[name] = self._node.create_lifecycle_publisher(
+            message_type, f'~/{name}', qos, qos_overriding_options=QOS_OVERRIDES)
 
     def close(self) -> None:
         """Remove the publishers."""
@@ -127,18 +134,29 @@ class Outputs:
                 header=header, format='rgb8; jpeg compressed bgr8',
                 data=_jpeg(pictures.overlay, settings.jpeg_quality)))
 
-    def publish_camera_info(self, header: Header, camera_info: CameraInfo | None) -> None:
+    def publish_camera_info(
+        self, header: Header, camera_info: CameraInfo | None, frame_size: tuple[int, int],
+    ) -> None:
         """
-        Publish the calibration that holds for a frame's outputs.
+        Publish the calibration that holds for a frame's outputs, if it is of the frame's size.
 
         :param header: The frame's.
         :param camera_info: The camera's newest calibration, if there is any.
+        :param frame_size: The frame's height and width.
         """
-        if self.wanted('camera_info') and camera_info is not None:
-            # A copy, since executor and worker may both be at it.
-            message = copy.copy(camera_info)
-            message.header = header
-            self._publish('camera_info', message)
+        if camera_info is None or not self.wanted('camera_info'):
+            return
+        size = _image_size(camera_info)
+        if size not in (frame_size, (0, 0)):
+            self._node.get_logger().warning(
+                f'camera_info is of {size[1]}x{size[0]}, the image of '
+                f'{frame_size[1]}x{frame_size[0]}: not passed on',
+                throttle_duration_sec=MISMATCH_WARNING_PERIOD_S)
+            return
+        # A copy, since executor and worker may both be at it.
+        message = copy.copy(camera_info)
+        message.header = header
+        self._publish('camera_info', message)
 
     def _publish(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)
@@ -169,6 +187,14 @@ class _Pictures:
     def overlay(self) -> np.ndarray:
         return rendering.overlay(
             self._frame, self._labels, self.drivable, self._palette, self._settings.opacity)
+
+
+def _image_size(camera_info: CameraInfo) -> tuple[int, int]:
+    """Return height and width of the images that a calibration is of; 0 where it is of none."""
+    region = camera_info.roi
+    return (
+        (region.height or camera_info.height) // max(camera_info.binning_y, 1),
+        (region.width or camera_info.width) // max(camera_info.binning_x, 1))
 
 
 def _jpeg(picture: np.ndarray, quality: int) -> bytes:

@@ -92,7 +92,8 @@ DESCRIPTORS = (
         integer_range=[IntegerRange(from_value=1, to_value=100, step=1)]),
     ParameterDescriptor(
         name='stale_after',
-        description='Seconds without a frame after which diagnostics report STALE.',
+        description='Seconds without a frame after which diagnostics report STALE, or without '
+                    'labels after which ERROR.',
         floating_point_range=[FloatingPointRange(from_value=0.1, to_value=3600.0)]),
 )
 

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
@@ -59,6 +60,9 @@ DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 5.0
 STOP_TIMEOUT_S = 1.0
 """How long the end of the process waits for a frame that is in the network."""
+HUNG_S = 60.0
+"""So does any other transition, in which a large network may still be compiled; then only a new
+process helps, for the device may be stuck."""
 STEPS = ('waiting', 'decoding', 'segmenting', 'publishing')
 """What a frame goes through, as diagnostics name it."""
 MAX_LATENCY_S = 60.0
@@ -119,11 +123,14 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, run it once, and create the publishers."""
         # torch takes seconds to import; in here a signal in the meantime ends the process cleanly.
+        operation = None
         try:
             operation = Operation(self._settings, self.get_logger())
             segmenter = operation.segmenter
             self._outputs = Outputs(self, segmenter.info.classes)
         except Exception as error:
+            if operation is not None:
+                operation.close()
             # Whatever it is: rclpy would drop it without a word.
             return self._refuse('configure', error)
         self._operation = operation
@@ -190,6 +197,7 @@ class SegmentationNode(LifecycleNode):
         if self._operation is not None:
             self._operation.close()
         self._operation = None
+        self._camera_info = None
 
     def _subscribe(self) -> None:
         # Sensor data (REP 2003), with its depth: what comes while the process does not get the
@@ -212,7 +220,7 @@ class SegmentationNode(LifecycleNode):
             return topic
         return self.resolve_topic_name('image') + '/compressed'
 
-    def _stop_receiving(self, timeout_s: float | None = None) -> None:
+    def _stop_receiving(self, timeout_s: float = HUNG_S) -> None:
         for subscription in self._input_subscriptions:
             self.destroy_subscription(subscription)
         self._input_subscriptions = []
@@ -222,6 +230,9 @@ class SegmentationNode(LifecycleNode):
             self._operation.cancel()
         if self._worker is not None:
             self._worker.join(timeout_s)
+            if self._worker.is_alive():
+                self._fail(NodeFailed(
+                    f'the frame in the network has not come back for {timeout_s:g} s'))
         self._newest = self._worker = None
 
     def _on_image(self, name: str, data: bytes) -> None:
@@ -234,7 +245,9 @@ class SegmentationNode(LifecycleNode):
         self._statistics.received(_nanoseconds(message.header.stamp))
         if not self._outputs.wanted():
             self._statistics.dropped('no_subscriber')
-            self._outputs.publish_camera_info(message.header, self._camera_info)
+            with suppress(FrameError):
+                self._outputs.publish_camera_info(
+                    message.header, self._camera_info, frames.size(message))
         elif self._newest.put((message, time.monotonic())):
             self._statistics.dropped('superseded')
             self._operation.lost()
@@ -253,6 +266,8 @@ class SegmentationNode(LifecycleNode):
         if self._worker is not None and settings.min_confidence != self._settings.min_confidence:
             self._outputs.publish_label_info(settings.min_confidence)
         self._settings = settings
+        if configured and any(change.name == 'input_height' for change in changes):
+            self._operation.retry()
         return SetParametersResult(successful=True)
 
     def _on_calibrate(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -324,7 +339,7 @@ class SegmentationNode(LifecycleNode):
         times: Sequence[float],
     ) -> None:
         self._outputs.publish(header, frame, segmentation, settings)
-        self._outputs.publish_camera_info(header, self._camera_info)
+        self._outputs.publish_camera_info(header, self._camera_info, frame.shape[:2])
         latency = (self.get_clock().now().nanoseconds - _nanoseconds(header.stamp)) / 1e9
         self._statistics.labelled(
             latency if 0 <= latency < MAX_LATENCY_S else None,
@@ -336,15 +351,16 @@ class SegmentationNode(LifecycleNode):
             f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
 
     def _publish_diagnostics(self) -> None:
-        facts, warning = {}, ''
+        facts, paused, warning = {}, '', ''
         if self._operation is not None:
-            facts, warning = self._operation.facts(), self._operation.warning()
+            facts, paused, warning = (
+                self._operation.facts(), self._operation.paused, self._operation.warning())
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [self._statistics.report(
             f'{self.get_fully_qualified_name()}: segmentation', facts,
             active=self._worker is not None, stale_after=self._settings.stale_after,
-            warning=warning)]
+            paused=paused, warning=warning)]
         self._diagnostics.publish(message)
 
 

@@ -40,6 +40,7 @@ class FrameStatistics:
         self._dropped: Counter[str] = Counter()
         self._newest_stamp = 0
         self._last_received = time.monotonic()
+        self._unanswered_since: float | None = None
         self._reported = (time.monotonic(), 0, 0, Counter())
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._steps: deque[Mapping[str, float]] = deque(maxlen=WINDOW)
@@ -48,6 +49,7 @@ class FrameStatistics:
         """Expect frames from now on."""
         with self._lock:
             self._last_received = time.monotonic()
+            self._unanswered_since = None
 
     def received(self, stamp_ns: int | None = None) -> None:
         """
@@ -58,6 +60,8 @@ class FrameStatistics:
         with self._lock:
             self._received += 1
             self._last_received = time.monotonic()
+            if self._unanswered_since is None:
+                self._unanswered_since = self._last_received
             if stamp_ns is not None:
                 if stamp_ns < self._newest_stamp:
                     self._latencies.clear()
@@ -67,6 +71,8 @@ class FrameStatistics:
         """Count a frame that is not labelled."""
         with self._lock:
             self._dropped[reason] += 1
+            if reason == 'no_subscriber':
+                self._unanswered_since = None
 
     def labelled(self, latency_s: float | None, steps_s: Mapping[str, float]) -> None:
         """
@@ -77,6 +83,7 @@ class FrameStatistics:
         """
         with self._lock:
             self._labelled += 1
+            self._unanswered_since = None
             self._steps.append(steps_s)
             if latency_s is not None:
                 self._latencies.append(latency_s)
@@ -88,6 +95,7 @@ class FrameStatistics:
         *,
         active: bool,
         stale_after: float,
+        paused: str = '',
         warning: str = '',
     ) -> DiagnosticStatus:
         """
@@ -96,7 +104,9 @@ class FrameStatistics:
         :param name: Name of the status.
         :param facts: Further values to show, such as the operating point.
         :param active: Whether frames are expected at all.
-        :param stale_after: Seconds without a frame after which the status is STALE.
+        :param stale_after: Seconds without a frame after which the status is STALE, or with frames
+            but without labels of any, after which it is ERROR.
+        :param paused: Why nothing is labelled for now, as is to be; empty for nothing.
         :param warning: What else is not as it should be, empty for nothing.
         """
         with self._lock:
@@ -117,7 +127,11 @@ class FrameStatistics:
                 **self._median_steps(),
             }
             age = now - self._last_received
+            if paused:
+                self._unanswered_since = None
+            unanswered = now - (self._unanswered_since or now)
         faults = {key: count for key, count in recent.items() if key not in NOT_FAULTS}
+        drops = DROPPED + ', '.join(f'{key} {count}' for key, count in sorted(faults.items()))
         level, message = DiagnosticStatus.OK, 'labelling'
         if not active:
             message = 'inactive'
@@ -125,10 +139,14 @@ class FrameStatistics:
             level, message = DiagnosticStatus.ERROR, 'the network gives values that are not finite'
         elif age > stale_after:
             level, message = DiagnosticStatus.STALE, f'no frames for {age:.1f} s'
+        elif paused:
+            level, message = DiagnosticStatus.WARN, paused
+        elif unanswered > stale_after:
+            level = DiagnosticStatus.ERROR
+            message = f'frames come, but no labels for {unanswered:.1f} s'
+            message += f'; {drops}' if faults else ''
         elif faults:
-            level = DiagnosticStatus.WARN
-            message = DROPPED + ', '.join(
-                f'{key} {count}' for key, count in sorted(faults.items()))
+            level, message = DiagnosticStatus.WARN, drops
         elif warning:
             level, message = DiagnosticStatus.WARN, warning
         return DiagnosticStatus(

@@ -314,7 +314,7 @@ class Controller:
         enough = [at for at in lower if took_s * self.ladder[at].p90_s / here_s <= self._limit_s]
         # What a step up has just come from did, and will do again if the step is the reason.
         has_just_come = self._last_up is not None and now - self._last_up < SAME_LOAD_S
-        before = [self._came_from] if has_just_come else []
+        before = [self._came_from] if has_just_come and self._came_from in self._below else []
         # What does not do is better than to stay, if nothing else is ready; at last whatever is.
         return tuple(dict.fromkeys((*before, *enough, *reversed(lower), *reversed(self._below))))
 
