@@ -98,6 +98,10 @@ class ClassTable:
         :raises ClassTableError: If a key is missing or of the wrong kind.
         """
         try:
+            for key in ('classes', 'colors', 'drivable'):
+                if not isinstance(values[key], (list, tuple)):
+                    raise ClassTableError(
+                        f'class table: {key} is {values[key]!r}, expected a list')
             return cls(
                 name=str(values['name']),
                 classes=tuple(str(name) for name in values['classes']),

@@ -67,7 +67,7 @@ def to_int8(
     :param frames: uint8 [H, W, 3] each, blue, green, red: what the network will see. Of more
         than twice :data:`CALIBRATION_IMAGES` some are taken, evenly spaced.
     :param path: Target; an existing file is replaced.
-    :param loss_of: Weight file of the same network whose loss of mIoU in int8 counts for this one
+    :param loss_of: Weight file of the same network and classes whose loss of mIoU in int8 counts for this one
         too, of which else none is told.
     :raises ExportError: If there are no frames, or that file does not tell.
     """
@@ -87,11 +87,13 @@ def to_int8(
 
 
 def _int8_loss(weight_file: str | Path, of: str | Path) -> dict[str, float]:
-    network = weights.read_info(weights.find(weight_file)).network
+    wanted = weights.read_info(weights.find(weight_file))
     info = weights.read_info(weights.find(of))
-    if info.network != network or 'int8' not in info.precision_loss:
+    if (info.network, info.classes.classes) != (wanted.network, wanted.classes.classes) or (
+            'int8' not in info.precision_loss):
         raise ExportError(
-            f'{of} does not tell what int8 costs {network}; lmii export {of} --int8 --calibrate '
+            f'{of} does not tell what int8 costs {wanted.network} with the classes of '
+            f'{wanted.classes.name}; lmii export {of} --int8 --calibrate '
             f'DATASET makes a file of {info.network} that tells it of that')
     return {'int8': info.precision_loss['int8']}
 

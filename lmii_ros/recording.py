@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Iterator
 
 import cv2
 import numpy as np
@@ -86,7 +89,7 @@ def record(recording: Recording) -> tuple[int, int]:
         rate=recording.rate)
     unknown = _void(recording)
     count = labelled = 0
-    with ImageBagWriter(recording.out) as bag:
+    with _unfinished_removed(ImageBagWriter(recording.out), recording.out) as bag:
         for frame in tqdm(islice(frames, recording.frames or None), 'record', disable=None):
             stamp_ns = START_NS + round(count * 1e9 / recording.rate)
             _write_image(bag, stamp_ns, frame.image, recording.encoding)
@@ -100,6 +103,17 @@ def record(recording: Recording) -> tuple[int, int]:
                 labelled += 1
             count += 1
     return count, labelled
+
+
+@contextmanager
+def _unfinished_removed(writer: ImageBagWriter, path: Path) -> Iterator[ImageBagWriter]:
+    """Leave no bag behind that looks whole where its source could not be read to the end."""
+    try:
+        with writer as bag:
+            yield bag
+    except Exception:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _void(recording: Recording) -> int:

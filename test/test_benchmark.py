@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 
+from lmii_ros import cli
 from lmii_ros.benchmark import network
 import pytest
 import torch
@@ -112,3 +113,13 @@ def test_what_cannot_be_measured_is_said_in_a_line(start_process, arguments, lin
     assert process.wait(TIMEOUT_S) == 1
     last, = process.lines
     assert last.startswith('lmii benchmark: ') and line in last
+
+
+@pytest.mark.parametrize('arguments', [
+    ('network', '--rounds', '0'), ('network', '--batch', '0'), ('pipeline', '--threads', '0'),
+    ('node', '--rounds', '0'), ('node', '--frames', '1')])
+def test_counts_that_cannot_be_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(['benchmark', *arguments])
+    assert exit_.value.code == 2
+    assert f'argument {arguments[1]}: ' in capsys.readouterr().err

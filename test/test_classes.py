@@ -61,8 +61,8 @@ def test_an_unknown_class_is_refused_with_a_list_of_those_there_are():
 
 @pytest.mark.parametrize('change, message', [
     ({'classes': [], 'colors': [], 'drivable': []}, '0 classes'),
-    ({'classes': [str(i) for i in range(256)], 'colors': [[0, 0, 0]] * 256, 'drivable': []},
-     '256 classes'),
+    ({'classes': [str(i) for i in range(255)], 'colors': [[0, 0, 0]] * 255, 'drivable': []},
+     '255 classes, expected 1 to 254'),
     ({'classes': ['a', 'a'], 'drivable': []}, 'twice'),
     ({'colors': [[1, 2, 3]]}, '1 colours'),
     ({'colors': [[1, 2, 3], [4, 5]]}, 'not a colour'),
@@ -70,7 +70,8 @@ def test_an_unknown_class_is_refused_with_a_list_of_those_there_are():
     ({'colors': [[1, 2, 3], [4, 5, -1]]}, 'not a colour'),
     ({'colors': [[1, 2, 3], ['red', 0, 0]]}, '.'),
     ({'colors': [[1, 2, 3], [float('inf'), 0, 0]]}, '.'),
-    ({'colors': 3}, 'needs name, classes, colors and drivable'),
+    ({'colors': 3}, 'colors is 3, expected a list'),
+    ({'drivable': 'a'}, "drivable is 'a', expected a list"),
     ({'drivable': ['c']}, "no class 'c'"),
 ])
 def test_parts_that_do_not_fit_are_refused(change, message):

@@ -167,11 +167,23 @@ def test_int8_is_taken_unasked_by_the_loss_of_another_file(tmp_path, dataset, ca
         assert Segmenter(other, engine='openvino', device='cpu').engine.precision == 'int8'
     # Else int8 would be taken by the loss of another network.
     other.unlink()
-    for unfit in (replace(info, precision_loss={}), replace(info, network='lpsnet_m')):
+    yard = replace(info.classes, name='yard', classes=tuple('abcdefghijk'), drivable=('a',))
+    for unfit in (
+            replace(info, precision_loss={}),
+            replace(info, network='lpsnet_m', precision_loss={'int8': 0.001}),
+            replace(info, classes=yard, precision_loss={'int8': 0.001})):
         weights.save(measured, unfit, networks.build(unfit.network, len(unfit.classes)))
         assert export(*arguments, measured) == 1
-        assert f'{measured} does not tell what int8 costs lpsnet_s' in capsys.readouterr().err
+        assert f'{measured} does not tell what int8 costs lpsnet_s with the classes of camvid' in capsys.readouterr().err
         assert not other.exists()
+
+
+def test_a_target_that_cannot_be_is_refused_before_the_work(tmp_path, dataset, capsys):
+    for out, line in ((tmp_path, 'is a folder, expected a file'),
+                      (tmp_path / 'none' / 'x.safetensors', 'No such file or directory')):
+        assert export('--int8', '--calibrate', dataset, '--out', out) == 1
+        assert line in capsys.readouterr().err
+    assert not list(tmp_path.parent.glob('*.part'))
 
 
 def test_onnx_takes_bytes_and_gives_logits(tmp_path, scene):

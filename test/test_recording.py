@@ -128,6 +128,14 @@ def test_what_cannot_be_recorded_is_one_line(camvid, tmp_path, capsys, options, 
     assert reason in error and '\n' not in error and error.startswith('lmii bag: ')
 
 
+def test_a_source_that_breaks_off_leaves_no_bag_that_looks_whole(camvid, tmp_path, capsys):
+    (camvid / '3.png').write_bytes((camvid / '3.png').read_bytes()[:100])
+    assert make(camvid, tmp_path / 'bag') == 1
+    assert '3.png' in capsys.readouterr().err
+    assert not (tmp_path / 'bag').exists()
+    assert make(camvid, tmp_path / 'bag', '--frames', 3) == 0
+
+
 def test_other_refusals(camvid, tmp_path, capsys):
     assert make('synthetic', tmp_path / 'bag') == 1
     assert 'has no end' in capsys.readouterr().err

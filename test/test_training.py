@@ -21,6 +21,7 @@ from lmii_ros import weights
 from lmii_ros.classes import CAMVID
 from lmii_ros.classes import CITYSCAPES
 from lmii_ros.classes import UNKNOWN
+from lmii_ros.datasets import DatasetError
 from lmii_ros.datasets import camvid
 from lmii_ros.simulation import RoadScene
 from lmii_ros.training import images
@@ -419,6 +420,9 @@ def test_all_void_pixels_do_not_spoil_the_weights(data, tmp_path):
         read_recipe(tmp_path, epochs=2, batch_size=1, split='void'), camvid(tmp_path, 'void'),
         None, tmp_path / 'out', device=CPU, workers=0)
     weights.load(path)
+    cv2.imwrite(str(tmp_path / 'voidannot' / '0.png'), np.full((64, 64), 11, np.uint8))
+    with pytest.raises(DatasetError, match='no pixel in .*voidannot has a class'):
+        images.frequencies(camvid(tmp_path, 'void'))
 
 
 # Recipes

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Callable
 
 KIND_HELP = (
     'of the data set: camvid, camvid_original, cityscapes, folder or auto, which tells by the '
@@ -47,6 +48,16 @@ def add_annotate(parser: argparse.ArgumentParser) -> None:
         '--annotate', action='store_true', help='write labels and pictures into a bag in OUT')
     parser.add_argument(
         '--with-originals', action='store_true', help='with all topics of this one; annotates')
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads an integer that is not below a limit."""
+    def integer(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f'{text}, expected at least {least}')
+        return number
+    return integer
 
 
 def size(text: str) -> tuple[int, int]:

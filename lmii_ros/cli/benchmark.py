@@ -24,7 +24,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     network.add_argument(
         '--sizes', type=arguments.size, nargs='+', default=[(1024, 512)], metavar='SIZE',
         help='at which the networks see frames (1024x512)')
-    network.add_argument('--batch', type=int, default=1, help='frames a run (%(default)s)')
+    network.add_argument(
+        '--batch', type=arguments.at_least(1), default=1, help='frames a run (%(default)s)')
     network.add_argument('--device', default='auto', help='auto, cpu or cuda (%(default)s)')
     _add_contenders(network, [], 'all there are')
     network.set_defaults(run=_benchmark_network)
@@ -47,7 +48,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     node.add_argument(
         '--size', type=arguments.size, default='1280x720', help='of frames (%(default)s)')
     node.add_argument('--rate', type=float, default=30.0, help='frames per second (%(default)s)')
-    node.add_argument('--frames', type=int, default=300, help='each round (%(default)s)')
+    node.add_argument(
+        '--frames', type=arguments.at_least(2), default=300, help='each round (%(default)s)')
     node.add_argument(
         '--outputs', nargs='*', default=['labels', 'overlay'], metavar='OUTPUT',
         help='topics of the node to subscribe to; none, and it only receives (labels overlay)')
@@ -58,7 +60,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     node.add_argument('--threads', type=int, default=0, help='0 for the engine\'s choice')
     node.add_argument(
         '--naive', action='store_true', help='the node of the tutorials too, in turns')
-    node.add_argument('--rounds', type=int, default=1, help='(%(default)s)')
+    node.add_argument(
+        '--rounds', type=arguments.at_least(1), default=1, help='(%(default)s)')
     node.add_argument(
         '--busy', type=int, default=0,
         help='processes beside it that take all the processor time they get (%(default)s)')
@@ -93,8 +96,9 @@ def _add_contenders(parser: argparse.ArgumentParser, default: list[str], said: s
     """Add what takes turns."""
     parser.add_argument(
         '--contenders', nargs='+', metavar='ENGINE:PRECISION', default=default, help=f'({said})')
-    parser.add_argument('--threads', type=int, default=1, help='(%(default)s)')
-    parser.add_argument('--rounds', type=int, default=7, help='(%(default)s)')
+    for name, default in (('--threads', 1), ('--rounds', 7)):
+        parser.add_argument(
+            name, type=arguments.at_least(1), default=default, help='(%(default)s)')
     _add_json(parser)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def _export(options: argparse.Namespace) -> None:
     from lmii_ros import weights
     source = weights.find(options.weights)
     path = options.out or Path(f'{source.stem}_{"int8" if options.int8 else "mean"}.safetensors')
+    for file in (path, options.onnx) if options.onnx else (path,):
+        # Now, since a calibration takes long.
+        if file.is_dir():
+            raise ValueError(f'{file} is a folder, expected a file')
+        tempfile.TemporaryFile(dir=file.parent).close()
     if options.mean_with:
         export.to_mean([source, *options.mean_with], path)
         source = path
