@@ -239,6 +239,7 @@ def test_local_workers_may_die(bags, expected, tiny_weights, tmp_path, start_pro
     assert re.search(r'^b: the process that evaluated it died, 2 times$', process.output, re.M)
     assert 'town/a: its process died; done again' in process.output
     assert 'Traceback' not in process.output
+    assert 'leaked' not in process.output
     merged = json.loads((out / 'metrics.json').read_text())
     assert merged['source']['bags'] == [name for name in NAMES if name != 'b']
     assert cli.main(arguments(bags, out, tiny_weights)) == 0

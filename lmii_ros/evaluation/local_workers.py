@@ -15,9 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from queue import SimpleQueue
 from threading import Event
+from threading import RLock
 from threading import Thread
 from typing import Iterator
 from typing import Sequence
+
+from tqdm import tqdm
 
 from lmii_ros.evaluation import fleet
 from lmii_ros.evaluation.fleet import Fleet
@@ -100,6 +103,9 @@ class _Worker:
 
 
 def _begin() -> None:
+    # The lock of tqdm's own is a semaphore too, which a process that is ended leaves behind, and of
+    # which Python then warns.
+    tqdm.set_lock(RLock())
     Thread(target=_end_with_the_parent, daemon=True).start()
 
 
