@@ -93,7 +93,7 @@ def frequencies(dataset: Dataset) -> np.ndarray:
     Return the share of each class in all labelled pixels.
 
     :return: float64 [classes].
-    :raises DatasetError: If an image or its labels cannot be used, or no pixel has a class.
+    :raises DatasetError: If an image or its labels cannot be used.
     """
     counts = np.zeros(256, np.int64)
     for index in range(len(dataset)):
@@ -104,9 +104,7 @@ def frequencies(dataset: Dataset) -> np.ndarray:
                 f'{dataset.images[index]}')
         counts += np.bincount(truth.ravel(), minlength=256)
     counts = counts[:len(dataset.classes)]
-    if not counts.any():
-        raise DatasetError(f'no pixel in {dataset.labels[0].parent} has a class, all are void')
-    return counts / counts.sum()
+    return counts / max(counts.sum(), 1)
 
 
 def _pixel_of_a_rare_class(

@@ -94,7 +94,8 @@ def train(
     :return: Path of the weight file.
     :raises CheckpointError: If ``out`` holds a checkpoint of another recipe or of other images, or
         one that is damaged, or if it cannot be written there.
-    :raises DatasetError: If an image or its labels cannot be used, or no drive is held out.
+    :raises DatasetError: If an image or its labels cannot be used, there are neither labelled
+        pixels nor a teacher, or no drive is held out.
     :raises RecipeError: If the recipe's initial weights or teacher are of another network or other
         classes, a batch has fewer images than there are processes, synthetic scenes are asked for
         beside other classes than theirs, or the loss is no longer finite.
@@ -126,6 +127,10 @@ def train(
     normalize = Normalization(recipe.mean, recipe.std).to(device)
     teacher = _teacher(recipe, training, device)
     frequencies = images.frequencies(training)
+    if not teacher and not frequencies.any():
+        raise DatasetError(
+            f'no pixel in {training.labels[0].parent} has a class, and there is no teacher: '
+            'nothing to learn from')
     if validation:
         # What of it cannot be used is better said now than after some epochs.
         images.frequencies(validation)
