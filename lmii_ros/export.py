@@ -67,8 +67,8 @@ def to_int8(
     :param frames: uint8 [H, W, 3] each, blue, green, red: what the network will see. Of more
         than twice :data:`CALIBRATION_IMAGES` some are taken, evenly spaced.
     :param path: Target; an existing file is replaced.
-    :param loss_of: Weight file of the same network and classes whose loss of mIoU in int8 counts for this one
-        too, of which else none is told.
+    :param loss_of: Weight file of the same network and classes whose loss of mIoU in int8 counts
+        for this one too, of which else none is told.
     :raises ExportError: If there are no frames, or that file does not tell.
     """
     loss = {} if loss_of is None else _int8_loss(weight_file, loss_of)

@@ -174,7 +174,8 @@ def test_int8_is_taken_unasked_by_the_loss_of_another_file(tmp_path, dataset, ca
             replace(info, classes=yard, precision_loss={'int8': 0.001})):
         weights.save(measured, unfit, networks.build(unfit.network, len(unfit.classes)))
         assert export(*arguments, measured) == 1
-        assert f'{measured} does not tell what int8 costs lpsnet_s with the classes of camvid' in capsys.readouterr().err
+        assert f'{measured} does not tell what int8 costs lpsnet_s with the classes of camvid' in (
+            capsys.readouterr().err)
         assert not other.exists()
 
 

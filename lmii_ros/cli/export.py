@@ -52,7 +52,9 @@ def _export(options: argparse.Namespace) -> None:
     from lmii_ros import weights
     source = weights.find(options.weights)
     path = options.out or Path(f'{source.stem}_{"int8" if options.int8 else "mean"}.safetensors')
-    for file in (path, options.onnx) if options.onnx else (path,):
+    targets = [path] if options.mean_with or options.int8 else []
+    targets += [options.onnx] if options.onnx else []
+    for file in targets:
         # Now, since a calibration takes long.
         if file.is_dir():
             raise ValueError(f'{file} is a folder, expected a file')

@@ -19,8 +19,10 @@ from lmii_ros.networks.deployment import PathNetwork
 from lmii_ros.weights import WeightInfo
 
 MAX_COMPILED = 4
-"""Input sizes that are kept compiled in memory, some 100 MB each; the one not
-used for longest makes room."""
+"""
+Input sizes that are kept compiled in memory, some 100 MB each; the one not used for longest makes
+room.
+"""
 
 
 class CompiledNetwork(NamedTuple):

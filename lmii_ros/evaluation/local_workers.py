@@ -103,8 +103,7 @@ class _Worker:
 
 
 def _begin() -> None:
-    # The lock of tqdm's own is a semaphore too, which a process that is ended leaves behind, and of
-    # which Python then warns.
+    # tqdm's own lock is a semaphore too: a process that is ended leaves it behind, and Python warns.
     tqdm.set_lock(RLock())
     Thread(target=_end_with_the_parent, daemon=True).start()
 

@@ -109,8 +109,7 @@ class CameraSimulatorNode(Node):
 
     def stop(self) -> None:
         """Say how much was published."""
-        # Once ROS has been shut down by a signal, the log cannot be published.
-        if self._published and self.context.ok():
+        if self._published:
             self.get_logger().info(f'{self._published} frames published')
 
     def _open(self) -> Iterator[SourceFrame]:

@@ -245,9 +245,10 @@ class SegmentationNode(LifecycleNode):
         self._statistics.received(_nanoseconds(message.header.stamp))
         if not self._outputs.wanted():
             self._statistics.dropped('no_subscriber')
-            with suppress(FrameError):
-                self._outputs.publish_camera_info(
-                    message.header, self._camera_info, frames.size(message))
+            if self._outputs.wanted('camera_info'):
+                with suppress(FrameError):
+                    self._outputs.publish_camera_info(
+                        message.header, self._camera_info, frames.size(message))
         elif self._newest.put((message, time.monotonic())):
             self._statistics.dropped('superseded')
             self._operation.lost()
