@@ -103,7 +103,7 @@ class _Worker:
 
 
 def _begin() -> None:
-    # tqdm's own lock is a semaphore too: a process that is ended leaves it behind, and Python warns.
+    # tqdm's own lock is a semaphore too, which an ended process leaves behind, and Python warns.
     tqdm.set_lock(RLock())
     Thread(target=_end_with_the_parent, daemon=True).start()
 
