@@ -35,6 +35,8 @@ setup(
         # What a ROS 2 installation brings along, as wheels, for machines without one.
         'ros': [
             'ros-jazzy-diagnostic-msgs',
+            'ros-jazzy-geometry-msgs',
+            'ros-jazzy-nav-msgs',
             'ros-jazzy-rclpy[fastrtps]',
             'ros-jazzy-sensor-msgs',
             'ros-jazzy-std-srvs',

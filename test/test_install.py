@@ -129,7 +129,7 @@ def test_the_parameter_file_holds_every_parameter_with_its_default():
     values = yaml.safe_load((SOURCE / 'config' / 'segmentation.yaml').read_text())
     values = values['/**']['ros__parameters']
     assert values.pop('autostart') is True
-    for name in ('drivable_classes', 'offered_weights'):
+    for name in ('drivable_classes', 'offered_weights', 'camera_pose'):
         values[name] = tuple(values[name])
     defaults = asdict(parameters.Settings())
     assert values == defaults
@@ -153,12 +153,18 @@ def test_rviz_shows_topics_that_the_node_publishes():
     config = yaml.safe_load((SOURCE / 'config' / 'segmentation.rviz').read_text())
     displays = config['Visualization Manager']['Displays']
     topics = {display['Topic']['Value'] for display in displays}
-    images = {
-        f'segmentation_node/{name}' for name, message_type in outputs.TOPICS.items()
-        if message_type.__name__ == 'Image'}
-    assert {'image', 'segmentation_node/overlay'} < topics <= {'image', *images}
+    displayable = {
+        'Image': 'Image', 'OccupancyGrid': 'Map', 'PolygonStamped': 'Polygon'}
+    published = {
+        f'segmentation_node/{name}': displayable[message_type.__name__]
+        for name, message_type in {**outputs.TOPICS, **outputs.GROUND_TOPICS}.items()
+        if message_type.__name__ in displayable}
+    assert {'image', 'segmentation_node/overlay'} < topics <= {'image', *published}
     for display in displays:
-        assert display['Class'] == 'rviz_default_plugins/Image'
+        kind = published.get(display['Topic']['Value'], 'Image')
+        assert display['Class'] == f'rviz_default_plugins/{kind}'
+        if kind != 'Image':
+            continue
         # The window's state, which is binary, holds the place of each display by its name.
         state = bytes.fromhex(config['Window Geometry']['QMainWindow State'])
         assert display['Name'].encode('utf-16-be') in state

@@ -151,7 +151,8 @@ def test_every_parameter_is_described(node, configured):
     assert set(own) == {
         'weights', 'engine', 'device', 'precision', 'threads', 'image_transport', 'input_height',
         'target_fps', 'headroom', 'offered_weights', 'drivable_classes', 'min_confidence',
-        'opacity', 'jpeg_quality', 'stale_after', 'autostart'}
+        'opacity', 'jpeg_quality', 'camera_pose', 'rectified', 'base_frame', 'grid_length',
+        'grid_width', 'grid_resolution', 'stale_after', 'autostart'}
     for name, descriptor in own.items():
         assert descriptor.description.endswith('.'), name
     integers = {name: own[name].integer_range[0] for name in (
@@ -159,10 +160,12 @@ def test_every_parameter_is_described(node, configured):
     assert {name: (value.from_value, value.to_value) for name, value in integers.items()} == {
         'threads': (0, 256), 'input_height': (0, 4096), 'jpeg_quality': (1, 100)}
     floats = {name: own[name].floating_point_range[0] for name in (
-        'target_fps', 'headroom', 'min_confidence', 'opacity', 'stale_after')}
+        'target_fps', 'headroom', 'min_confidence', 'opacity', 'grid_length', 'grid_width',
+        'grid_resolution', 'stale_after')}
     assert {name: (value.from_value, value.to_value) for name, value in floats.items()} == {
         'target_fps': (0, 1000), 'headroom': (0.1, 1), 'min_confidence': (0, 1),
-        'opacity': (0, 1), 'stale_after': (0.1, 3600)}
+        'opacity': (0, 1), 'grid_length': (1, 200), 'grid_width': (1, 200),
+        'grid_resolution': (0.01, 1), 'stale_after': (0.1, 3600)}
     assert own['autostart'].read_only
     for topic in ('/diagnostics.publisher', f'{NODE}/labels.publisher'):
         assert f'qos_overrides.{topic}.durability' in described
@@ -214,6 +217,10 @@ def test_parameters_take_effect_on_the_next_frame(node, active, tiny_weights):
     ('min_confidence', -0.1, 'out of range'),
     ('jpeg_quality', 0, 'out of range'),
     ('stale_after', 0.0, 'out of range'),
+    ('camera_pose', [0.0, 1.0], 'is not six numbers: x, y, z, roll, pitch, yaw'),
+    ('camera_pose', [0.0, 0.0, float('nan'), 0.0, 0.0, 0.0], 'is not six numbers'),
+    ('camera_pose', [0.0, 0.0, -1.5, 0.0, 0.0, 0.0], 'the camera 1.5 m below the ground'),
+    ('grid_resolution', 0.01, 'make 6000000 cells, more than 1000000'),
     ('opacity', 'much', 'DOUBLE'),
     ('input_height', 64.0, 'INTEGER'),
     ('autostart', True, 'read-only'),

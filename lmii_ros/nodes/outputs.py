@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from geometry_msgs.msg import PolygonStamped
+from nav_msgs.msg import OccupancyGrid
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
@@ -20,8 +22,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from lmii_ros import rendering
+from lmii_ros.camera import CameraError
 from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import drivable_area
+from lmii_ros.drivable import drivable_boundary
+from lmii_ros.nodes import ground
 from lmii_ros.nodes.image_message import image_message
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
@@ -45,8 +50,13 @@ TOPICS = {
     'confidence': Image,
     'drivable': Image,
 }
-"""Name, below the node's own, and type of each output that needs a frame's labels."""
-MISMATCH_WARNING_PERIOD_S = 30.0
+"""Name, below the node's own, and type of each output that is an image of a frame's labels."""
+GROUND_TOPICS = {
+    'drivable_boundary': PolygonStamped,
+    'drivable_grid': OccupancyGrid,
+}
+"""Likewise of those on the ground, in the vehicle's frame."""
+CALIBRATION_WARNING_PERIOD_S = 30.0
 
 
 class Outputs:
@@ -63,7 +73,8 @@ class Outputs:
         self._palette = classes.palette()
         self._publishers: dict[str, LifecyclePublisher] = {}
         try:
-            for name, message_type in {**TOPICS, 'camera_info': CameraInfo}.items():
+            for name, message_type in {
+                    **TOPICS, **GROUND_TOPICS, 'camera_info': CameraInfo}.items():
                 self._create(name, message_type, QoSProfile(depth=1))
             if LabelInfo is None:
                 node.get_logger().info(
@@ -87,9 +98,10 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def wanted(self, *names: str) -> bool:
-        """Return whether one of these has a subscriber; by default, of all :data:`TOPICS`."""
+        """Return whether one of these has a subscriber; by default, of all that need labels."""
         return any(
-            self._publishers[name].get_subscription_count() > 0 for name in names or TOPICS)
+            self._publishers[name].get_subscription_count() > 0
+            for name in names or (*TOPICS, *GROUND_TOPICS))
 
     def publish_label_info(self, min_confidence: float) -> None:
         """Publish, once for all subscribers to come, which class each label means."""
@@ -107,14 +119,16 @@ class Outputs:
         header: Header,
         frame: np.ndarray,
         segmentation: Segmentation,
+        camera_info: CameraInfo | None,
         settings: Settings,
     ) -> None:
         """
-        Publish what a frame gave, on each of :data:`TOPICS` that has a subscriber.
+        Publish what a frame gave, on each topic that has a subscriber.
 
-        :param header: The frame's, which every output carries.
+        :param header: The frame's, which every output carries; those on the ground its stamp.
         :param frame: uint8 [H, W, 3], blue, green, red.
         :param segmentation: Of this frame, with confidence if that topic is wanted.
+        :param camera_info: The camera's newest calibration, if there is any.
         :param settings: Of this frame.
         """
         pictures = _Pictures(frame, segmentation.labels, self._palette, self._classes, settings)
@@ -133,6 +147,38 @@ class Outputs:
             self._publish('overlay/compressed', CompressedImage(
                 header=header, format='rgb8; jpeg compressed bgr8',
                 data=_jpeg(pictures.overlay, settings.jpeg_quality)))
+        if self.wanted(*GROUND_TOPICS):
+            self._publish_ground(
+                Header(stamp=header.stamp, frame_id=settings.base_frame), segmentation.labels,
+                pictures.drivable, camera_info, settings)
+        self.publish_camera_info(header, camera_info, segmentation.labels.shape)
+
+    def _publish_ground(
+        self,
+        header: Header,
+        labels: np.ndarray,
+        drivable: np.ndarray,
+        camera_info: CameraInfo | None,
+        settings: Settings,
+    ) -> None:
+        try:
+            if camera_info is None:
+                raise CameraError('no camera_info has come')
+            _check_size(camera_info, labels.shape)
+            projection = ground.ground_projection(
+                ground.calibration(camera_info, rectified=settings.rectified), settings.pose,
+                settings.grid)
+        except CameraError as error:
+            self._node.get_logger().warning(
+                f'nothing of the drivable area is published on the ground: {error}',
+                throttle_duration_sec=CALIBRATION_WARNING_PERIOD_S)
+            return
+        occupancy = projection.occupancy(labels, drivable)
+        if self.wanted('drivable_grid'):
+            self._publish('drivable_grid', ground.grid_message(header, occupancy, settings.grid))
+        if self.wanted('drivable_boundary'):
+            self._publish('drivable_boundary', ground.polygon_message(
+                header, drivable_boundary(occupancy, settings.grid)))
 
     def publish_camera_info(
         self, header: Header, camera_info: CameraInfo | None, frame_size: tuple[int, int],
@@ -146,12 +192,11 @@ class Outputs:
         """
         if camera_info is None or not self.wanted('camera_info'):
             return
-        size = _image_size(camera_info)
-        if size not in (frame_size, (0, 0)):
+        try:
+            _check_size(camera_info, frame_size)
+        except CameraError as error:
             self._node.get_logger().warning(
-                f'camera_info is of {size[1]}x{size[0]}, the image of '
-                f'{frame_size[1]}x{frame_size[0]}: not passed on',
-                throttle_duration_sec=MISMATCH_WARNING_PERIOD_S)
+                f'{error}: not passed on', throttle_duration_sec=CALIBRATION_WARNING_PERIOD_S)
             return
         # A copy, since executor and worker may both be at it.
         message = copy.copy(camera_info)
@@ -189,12 +234,12 @@ class _Pictures:
             self._frame, self._labels, self.drivable, self._palette, self._settings.opacity)
 
 
-def _image_size(camera_info: CameraInfo) -> tuple[int, int]:
-    """Return height and width of the images that a calibration is of; 0 where it is of none."""
-    region = camera_info.roi
-    return (
-        (region.height or camera_info.height) // max(camera_info.binning_y, 1),
-        (region.width or camera_info.width) // max(camera_info.binning_x, 1))
+def _check_size(camera_info: CameraInfo, frame_size: tuple[int, int]) -> None:
+    size = ground.image_size(camera_info)
+    if size not in (frame_size, (0, 0)):
+        raise CameraError(
+            f'camera_info is of {size[1]}x{size[0]}, the image of '
+            f'{frame_size[1]}x{frame_size[0]}')
 
 
 def _jpeg(picture: np.ndarray, quality: int) -> bytes:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from dataclasses import fields
 from dataclasses import replace
+import math
 from typing import Iterable
 
 from rcl_interfaces.msg import FloatingPointRange
@@ -17,7 +19,9 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from lmii_ros.camera import CameraPose
 from lmii_ros.classes import ClassTable
+from lmii_ros.drivable import Grid
 
 QOS_OVERRIDES = QoSOverridingOptions((
     QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
@@ -25,6 +29,7 @@ QOS_OVERRIDES = QoSOverridingOptions((
 """What each topic lets a user choose, by parameters ``qos_overrides.TOPIC...``."""
 MIN_INPUT_HEIGHT = 64
 TRANSPORTS = ('raw', 'compressed')
+MAX_CELLS = 10 ** 6
 
 _FIXED_WHILE_CONFIGURED = (
     'weights', 'engine', 'device', 'precision', 'threads', 'image_transport')
@@ -91,6 +96,29 @@ DESCRIPTORS = (
         name='jpeg_quality', description='JPEG quality of overlay/compressed.',
         integer_range=[IntegerRange(from_value=1, to_value=100, step=1)]),
     ParameterDescriptor(
+        name='camera_pose',
+        description='Where the camera is in the frame base_frame: x, y, z above the ground in '
+        'metres, roll, pitch (above 0 looks down), yaw in radians. Needed on the ground, with z '
+        'above 0.',
+        additional_constraints='six numbers'),
+    ParameterDescriptor(
+        name='rectified',
+        description='Whether the images are rectified, so that P of camera_info holds, not K and '
+        'D.'),
+    ParameterDescriptor(
+        name='base_frame',
+        description='Frame of the vehicle, on the ground, that drivable_grid and '
+        'drivable_boundary are in.'),
+    ParameterDescriptor(
+        name='grid_length', description='Metres ahead that drivable_grid covers.',
+        floating_point_range=[FloatingPointRange(from_value=1.0, to_value=200.0)]),
+    ParameterDescriptor(
+        name='grid_width', description='Metres across that drivable_grid covers.',
+        floating_point_range=[FloatingPointRange(from_value=1.0, to_value=200.0)]),
+    ParameterDescriptor(
+        name='grid_resolution', description='Metres of a cell\'s side.',
+        floating_point_range=[FloatingPointRange(from_value=0.01, to_value=1.0)]),
+    ParameterDescriptor(
         name='stale_after',
         description='Seconds without a frame after which diagnostics report STALE, or without '
                     'labels after which ERROR.',
@@ -120,6 +148,12 @@ class Settings:
     min_confidence: float = 0.0
     opacity: float = 0.5
     jpeg_quality: int = 80
+    camera_pose: tuple[float, ...] = (0.0,) * 6
+    rectified: bool = False
+    base_frame: str = 'base_link'
+    grid_length: float = 30.0
+    grid_width: float = 20.0
+    grid_resolution: float = 0.1
     stale_after: float = 2.0
 
     def __post_init__(self) -> None:
@@ -129,6 +163,26 @@ class Settings:
         if 0 < self.input_height < MIN_INPUT_HEIGHT:
             raise SettingsError(
                 f'input_height {self.input_height} is neither 0 nor at least {MIN_INPUT_HEIGHT}')
+        if len(self.camera_pose) != 6 or not all(map(math.isfinite, self.camera_pose)):
+            raise SettingsError(
+                f'camera_pose {list(self.camera_pose)} is not six numbers: x, y, z, roll, pitch, '
+                'yaw')
+        if self.pose.z < 0:
+            raise SettingsError(f'camera_pose has the camera {-self.pose.z:g} m below the ground')
+        if math.prod(self.grid.shape) > MAX_CELLS:
+            raise SettingsError(
+                f'grid_length, grid_width and grid_resolution make {math.prod(self.grid.shape)} '
+                f'cells, more than {MAX_CELLS}')
+
+    @property
+    def pose(self) -> CameraPose:
+        """Where the camera is."""
+        return CameraPose(*self.camera_pose)
+
+    @property
+    def grid(self) -> Grid:
+        """The cells of drivable_grid."""
+        return Grid(self.grid_length, self.grid_width, self.grid_resolution)
 
     def drivable(self, classes: ClassTable) -> tuple[int, ...]:
         """
@@ -176,4 +230,4 @@ def declare(node: Node) -> Settings:
 
 
 def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, (list, array)) else value

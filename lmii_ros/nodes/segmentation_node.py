@@ -339,8 +339,7 @@ class SegmentationNode(LifecycleNode):
         settings: Settings,
         times: Sequence[float],
     ) -> None:
-        self._outputs.publish(header, frame, segmentation, settings)
-        self._outputs.publish_camera_info(header, self._camera_info, frame.shape[:2])
+        self._outputs.publish(header, frame, segmentation, self._camera_info, settings)
         latency = (self.get_clock().now().nanoseconds - _nanoseconds(header.stamp)) / 1e9
         self._statistics.labelled(
             latency if 0 <= latency < MAX_LATENCY_S else None,

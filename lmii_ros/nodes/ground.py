@@ -1,0 +1,94 @@
+# Copyright 2026 lmii_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Messages of the drivable area on the ground."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from geometry_msgs.msg import Point32
+from geometry_msgs.msg import PolygonStamped
+from nav_msgs.msg import OccupancyGrid
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from lmii_ros.camera import Calibration
+from lmii_ros.camera import CameraError
+from lmii_ros.camera import CameraPose
+from lmii_ros.drivable import Grid
+from lmii_ros.drivable import GroundProjection
+
+
+def image_size(camera_info: CameraInfo) -> tuple[int, int]:
+    """Return height and width of the images that a calibration is of; 0 where it is of none."""
+    region = camera_info.roi
+    return (
+        (region.height or camera_info.height) // max(camera_info.binning_y, 1),
+        (region.width or camera_info.width) // max(camera_info.binning_x, 1))
+
+
+def calibration(camera_info: CameraInfo, *, rectified: bool) -> Calibration:
+    """
+    Return the calibration of images as they are published: of their region, and binned.
+
+    :param camera_info: The camera's.
+    :param rectified: Whether the images are rectified, so that P holds in place of K and D.
+    :raises CameraError: If it is none, or not known how to use.
+    """
+    height, width = image_size(camera_info)
+    # Of P, three rows of four, without the last column, which is about the other camera.
+    matrix = (
+        camera_info.p.reshape(3, 4)[:, :3] if rectified else camera_info.k.reshape(3, 3)).copy()
+    region = camera_info.roi
+    for axis, offset, binning in (
+            (0, region.x_offset, camera_info.binning_x),
+            (1, region.y_offset, camera_info.binning_y)):
+        binning = max(binning, 1)
+        # The centre of a binned pixel lies between those that it was made of.
+        matrix[axis, 2] = (matrix[axis, 2] - offset + 0.5) / binning - 0.5
+        matrix[axis, :2] /= binning
+    return Calibration(
+        width, height, tuple(matrix.ravel().tolist()), camera_info.distortion_model,
+        () if rectified else tuple(camera_info.d))
+
+
+@lru_cache(maxsize=2)
+def ground_projection(calibration: Calibration, pose: CameraPose, grid: Grid) -> GroundProjection:
+    """
+    Return the projection for a camera, which is made once.
+
+    :raises CameraError: If the camera is not above the ground.
+    """
+    if pose.z <= 0:
+        raise CameraError('camera_pose is not set: its z, the height above the ground, is 0')
+    return GroundProjection(calibration, pose, grid)
+
+
+def grid_message(header: Header, occupancy: np.ndarray, grid: Grid) -> OccupancyGrid:
+    """
+    Return the message of a grid.
+
+    :param header: With the vehicle's frame.
+    :param occupancy: int8 [across, ahead].
+    :param grid: Of these cells.
+    """
+    message = OccupancyGrid(header=header)
+    message.info.map_load_time = header.stamp
+    message.info.resolution = grid.resolution
+    message.info.height, message.info.width = occupancy.shape
+    message.info.origin.position.y = grid.right
+    message.data.frombytes(occupancy.tobytes())
+    return message
+
+
+def polygon_message(header: Header, points: np.ndarray) -> PolygonStamped:
+    """
+    Return the message of a polygon on the ground.
+
+    :param header: With the vehicle's frame.
+    :param points: float [N, 2], x and y in metres.
+    """
+    message = PolygonStamped(header=header)
+    message.polygon.points = [Point32(x=x, y=y) for x, y in points.tolist()]
+    return message
