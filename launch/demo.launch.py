@@ -16,6 +16,8 @@ from launch.substitutions import PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from lmii_ros.simulation import PinholeCamera
+
 CAMERA_ARGUMENTS = (
     ('source', str, '', 'Folder, video file or bag; empty for the synthetic road scene.'),
     ('labels', str, '', 'Folder of label images for a folder, topic of the labels for a bag.'),
@@ -26,6 +28,8 @@ CAMERA_ARGUMENTS = (
     ('encoding', str, 'bgr8', 'Encoding of image, or jpeg or png for image/compressed.'),
 )
 """Name, type, default and description; parameters of camera_simulator_node."""
+SYNTHETIC_POSE = [
+    0.0, 0.0, PinholeCamera.mount_height, 0.0, PinholeCamera.pitch, 0.0]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -34,7 +38,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, _, default, description in CAMERA_ARGUMENTS),
-        # These two are arguments of segmentation.launch.py, here with defaults of their own.
+        # These are arguments of segmentation.launch.py, here with defaults of their own.
         DeclareLaunchArgument(
             'rviz', default_value='true', description='Whether to open RViz.'),
         DeclareLaunchArgument(
@@ -43,6 +47,12 @@ def generate_launch_description() -> LaunchDescription:
                 '"compressed" if "', LaunchConfiguration('encoding'),
                 '" in ("jpeg", "png") else "raw"']),
             description='raw or compressed, by default what the encoding needs.'),
+        DeclareLaunchArgument(
+            'camera_pose',
+            default_value=PythonExpression([
+                f'"{SYNTHETIC_POSE}" if "', LaunchConfiguration('source'), '" == "" else ""']),
+            description='Where the camera is on the vehicle, by default that of the synthetic '
+            'scene: "[x, y, z, roll, pitch, yaw]".'),
         # A path made of substitutions would hide that file's arguments from --show-args.
         IncludeLaunchDescription(PythonLaunchDescriptionSource(
             str(Path(__file__).with_name('segmentation.launch.py')))),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import List
 
 from launch import LaunchContext
 from launch import LaunchDescription
@@ -33,6 +34,7 @@ PARAMETER_TYPES = {
     'input_height': int,
     'target_fps': float,
     'image_transport': str,
+    'camera_pose': List[float],
     'use_sim_time': bool,
 }
 """Parameters that have an argument of their own, which stays empty unless the user gives it."""
@@ -78,6 +80,11 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'image_transport', default_value='',
             description='raw or compressed; empty for that of params_file.'),
+        DeclareLaunchArgument(
+            'camera_pose', default_value='',
+            description='Where the camera is on the vehicle, for the drivable area on the ground: '
+            '"[x, y, z, roll, pitch, yaw]" in metres and radians, with decimal points; empty for '
+            'that of params_file.'),
         DeclareLaunchArgument(
             'namespace', default_value='',
             description='Namespace of the nodes and of all topics with a relative name.'),

@@ -26,6 +26,7 @@ pytest.importorskip('launch_ros')
 pytest.importorskip('ros2launch')
 ros_client = pytest.importorskip('ros_client')
 
+from nav_msgs.msg import OccupancyGrid  # noqa: E402
 from rcl_interfaces.srv import GetParameters  # noqa: E402
 from rclpy.parameter import parameter_value_to_python  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
@@ -106,18 +107,21 @@ def test_arguments_are_listed_with_description_and_default(launch, file, own):
     assert len(arguments) == process.output.count("':\n")
     assert own | {
         'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',
-        'target_fps', 'image_transport', 'namespace', 'log_level', 'use_sim_time'} <= {
+        'target_fps', 'image_transport', 'camera_pose', 'namespace', 'log_level', 'use_sim_time'} <= {
             name for name, _, _ in arguments}
 
 
 def test_given_arguments_win_over_the_parameter_file(install, launch, client, params_file):
     process = launch(
         'segmentation.launch.py', 'namespace:=front', 'image:=/camera/image_raw',
-        f'params_file:={params_file}', 'input_height:=256', 'device:=cpu', 'use_sim_time:=true')
+        f'params_file:={params_file}', 'input_height:=256', 'device:=cpu',
+        'use_sim_time:=true', 'camera_pose:=[1.0, 0.0, 1.5, 0.0, 0.1, 0.0]')
     process.wait_for_output(READY, START_TIMEOUT_S)
     assert parameters(
         client, '/front/segmentation_node', 'input_height', 'device', 'use_sim_time', 'opacity',
         'threads', 'stale_after', 'image_transport') == [256, 'cpu', True, 0.25, 1, 9.0, 'raw']
+    assert parameters(client, '/front/segmentation_node', 'camera_pose') == [
+        [1.0, 0.0, 1.5, 0.0, 0.1, 0.0]]
     wait_for_subscribers(client, '/camera/image_raw', '/camera/camera_info')
     profile = str(install / 'lmii_ros' / 'share' / 'lmii_ros' / 'config' / 'fastdds.xml')
     assert profiles(process) == dict.fromkeys(PROFILE_VARIABLES, profile)
@@ -214,6 +218,13 @@ def test_the_demo_labels_images(launch, client, encoding, topic):
     wait_for_subscribers(client, topic, '/front/camera/camera_info')
     assert process.signal(signal.SIGINT)[0] == 0
     assert 'Traceback' not in process.output
+
+
+def test_the_demo_knows_where_its_camera_is(launch, client):
+    launch('demo.launch.py', 'rviz:=false', 'rate:=5', 'width:=320', 'height:=240')
+    grids = client.listen(OccupancyGrid, '/segmentation_node/drivable_grid')
+    client.until(lambda: any(0 in grid.data for grid in grids), START_TIMEOUT_S)
+    assert grids[0].header.frame_id == 'base_link'
 
 
 def test_the_demo_ends_with_its_camera(launch):
