@@ -13,8 +13,12 @@ import numpy as np
 
 EQUIDISTANT = 'equidistant'
 """The model of fisheye lenses (Kannala and Brandt, 2006)."""
-MODELS = ('plumb_bob', 'rational_polynomial', EQUIDISTANT)
-"""Models of distortion, as sensor_msgs names them."""
+MODELS = {
+    'plumb_bob': (4, 5),
+    'rational_polynomial': (8, 12, 14),
+    EQUIDISTANT: (4,),
+}
+"""Models of distortion, as sensor_msgs names them, and how many coefficients they may have."""
 WIDEST_ANGLE = math.radians(89.5)
 """From the optical axis; what a camera shows beyond is not reckoned with."""
 _TO_OPTICAL = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
@@ -36,7 +40,7 @@ class Calibration:
         are pixel centres.
     :param model: Of the distortion, one of :data:`MODELS`; any if there is none.
     :param distortion: Its coefficients D; empty or zeros if there is none.
-    :raises CameraError: If it is not calibrated, or its model is not known.
+    :raises CameraError: If it is not calibrated, or its model is not known or not whole.
     """
 
     width: int
@@ -53,6 +57,10 @@ class Calibration:
         if self.is_distorted and self.model not in MODELS:
             raise CameraError(
                 f'distortion model {self.model!r} is none of {", ".join(MODELS)}')
+        if self.is_distorted and len(self.distortion) not in MODELS[self.model]:
+            raise CameraError(
+                f'distortion model {self.model} has {len(self.distortion)} coefficients, not '
+                f'{" or ".join(map(str, MODELS[self.model]))}')
 
     @property
     def is_distorted(self) -> bool:

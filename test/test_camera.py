@@ -97,7 +97,9 @@ def test_what_is_behind_is_not_seen():
     ((WIDTH, HEIGHT, (0.0,) * 9), 'not calibrated'),
     ((0, 0, MATRIX), 'not calibrated'),
     ((WIDTH, HEIGHT, (float('nan'),) * 9), 'not finite'),
-    ((WIDTH, HEIGHT, MATRIX, 'plumb_bob', (float('inf'),)), 'not finite'),
+    ((WIDTH, HEIGHT, MATRIX, 'plumb_bob', (float('inf'),) * 5), 'not finite'),
+    ((WIDTH, HEIGHT, MATRIX, 'plumb_bob', (0.1, 0.2, 0.3)), 'has 3 coefficients, not 4 or 5'),
+    ((WIDTH, HEIGHT, MATRIX, 'equidistant', (0.1,) * 5), 'has 5 coefficients, not 4'),
     ((WIDTH, HEIGHT, MATRIX, 'thin_prism', (0.1,)), "'thin_prism' is none of plumb_bob"),
 ])
 def test_a_camera_that_tells_nothing_is_refused(arguments, message):

@@ -107,8 +107,8 @@ def test_arguments_are_listed_with_description_and_default(launch, file, own):
     assert len(arguments) == process.output.count("':\n")
     assert own | {
         'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',
-        'target_fps', 'image_transport', 'camera_pose', 'namespace', 'log_level', 'use_sim_time'} <= {
-            name for name, _, _ in arguments}
+        'target_fps', 'image_transport', 'camera_pose', 'namespace', 'log_level',
+        'use_sim_time'} <= {name for name, _, _ in arguments}
 
 
 def test_given_arguments_win_over_the_parameter_file(install, launch, client, params_file):
