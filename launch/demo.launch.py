@@ -17,6 +17,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from lmii_ros.simulation import PinholeCamera
+from lmii_ros.sources import SYNTHETIC
 
 CAMERA_ARGUMENTS = (
     ('source', str, '', 'Folder, video file or bag; empty for the synthetic road scene.'),
@@ -50,7 +51,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'camera_pose',
             default_value=PythonExpression([
-                f'"{SYNTHETIC_POSE}" if "', LaunchConfiguration('source'), '" == "" else ""']),
+                f'"{SYNTHETIC_POSE}" if "', LaunchConfiguration('source'),
+                f'" in ("", "{SYNTHETIC}") else ""']),
             description='Where the camera is on the vehicle, by default that of the synthetic '
             'scene: "[x, y, z, roll, pitch, yaw]".'),
         # A path made of substitutions would hide that file's arguments from --show-args.

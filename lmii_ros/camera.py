@@ -38,7 +38,8 @@ class Calibration:
     :param height: Image height in pixels.
     :param matrix: The nine numbers of the intrinsic matrix K, row by row, in pixels; whole numbers
         are pixel centres.
-    :param model: Of the distortion, one of :data:`MODELS`; any if there is none.
+    :param model: Of the distortion, one of :data:`MODELS`; any if there is none. With
+        :data:`EQUIDISTANT` a fisheye's projection even without coefficients.
     :param distortion: Its coefficients D; empty or zeros if there is none.
     :raises CameraError: If it is not calibrated, or its model is not known or not whole.
     """

@@ -63,9 +63,7 @@ class Grid:
     @property
     def shape(self) -> tuple[int, int]:
         """Cells across and ahead; the first is the rightmost of the nearest."""
-        return (
-            max(1, round(self.width / self.resolution)),
-            max(1, round(self.length / self.resolution)))
+        return round(self.width / self.resolution), round(self.length / self.resolution)
 
     @property
     def right(self) -> float:
@@ -93,9 +91,21 @@ class GroundProjection:
         cells = np.stack(np.meshgrid(np.arange(ahead + 1), np.arange(across + 1)), axis=-1)
         ground = np.pad(grid.points(cells.reshape(-1, 2)), ((0, 0), (0, 1)))
         pixels = calibration.project(pose.optical(ground))
-        self._seen = ~np.isnan(pixels[:, 0]).reshape(across + 1, ahead + 1)
-        column, row = np.rint(np.nan_to_num(pixels)).astype(np.intp).T
-        self._pixel = (row * calibration.width + column).reshape(self._seen.shape)
+        corners = np.rint(pixels).reshape(across + 1, ahead + 1, 2)
+        low = _of_four(np.minimum, corners)
+        self._seen = ~np.isnan(low[..., 0])
+        # Of the cells seen, the corners of their bounding boxes in an integral image.
+        left, top = low[self._seen].astype(np.intp).T
+        right, bottom = _of_four(np.maximum, corners)[self._seen].astype(np.intp).T + 1
+        stride = calibration.width + 1
+        self._boxes = np.stack([
+            bottom * stride + right, top * stride + left,
+            bottom * stride + left, top * stride + right])
+
+    @property
+    def sees_ground(self) -> bool:
+        """Whether the image shows any cell."""
+        return bool(self._seen.any())
 
     def occupancy(self, labels: np.ndarray, drivable: np.ndarray) -> np.ndarray:
         """
@@ -103,16 +113,21 @@ class GroundProjection:
 
         :param labels: uint8 [H, W] of the calibrated size, class indices.
         :param drivable: uint8 [H, W], of :func:`drivable_area`.
-        :return: int8 [across, ahead]: :data:`FREE` where all four corners of a cell are drivable,
-            :data:`NOT_DRIVABLE` where one of them is not, else :data:`UNSEEN`, which is outside of
-            the image or of an unknown label.
+        :return: int8 [across, ahead]: :data:`FREE` where every pixel of a cell's bounding box in
+            the image is drivable, :data:`NOT_DRIVABLE` where one has another label, else
+            :data:`UNSEEN`, which is not wholly in the image or of an unknown label.
         """
-        known = self._seen & (labels.take(self._pixel) != UNKNOWN)
-        is_free = drivable.take(self._pixel) > 0
-        cells = np.full([size - 1 for size in known.shape], UNSEEN, np.int8)
-        cells[_of_four(np.logical_and, known & is_free)] = FREE
-        cells[_of_four(np.logical_or, known & ~is_free)] = NOT_DRIVABLE
+        not_free = self._count(drivable == 0)
+        unknown = self._count(labels == UNKNOWN)
+        cells = np.full(self._seen.shape, UNSEEN, np.int8)
+        cells[self._seen] = np.where(
+            not_free == 0, FREE, np.where(not_free > unknown, NOT_DRIVABLE, UNSEEN))
         return cells
+
+    def _count(self, pixels: np.ndarray) -> np.ndarray:
+        """Return for each cell seen how many of its pixels are true."""
+        sums = cv2.integral(pixels.view(np.uint8)).take(self._boxes)
+        return sums[0] + sums[1] - sums[2] - sums[3]
 
 
 def drivable_boundary(occupancy: np.ndarray, grid: Grid) -> np.ndarray:
@@ -122,13 +137,13 @@ def drivable_boundary(occupancy: np.ndarray, grid: Grid) -> np.ndarray:
     :param occupancy: int8 [across, ahead], of :meth:`GroundProjection.occupancy`.
     :param grid: Of these cells.
     :return: float [N, 2], x and y in metres, counterclockwise seen from above; no points where
-        nothing is free. What is not drivable within the area does not show.
+        no area is free. What is not drivable within the area does not show.
     """
     contours, _ = cv2.findContours(
         np.uint8(occupancy == FREE), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
+    largest = max(contours, key=cv2.contourArea, default=np.empty((0, 1, 2)))
+    if len(largest) < 3:
         return np.empty((0, 2))
-    largest = max(contours, key=cv2.contourArea)
     return grid.points(largest[::-1, 0] + 0.5)
 
 

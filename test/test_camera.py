@@ -72,6 +72,17 @@ def test_the_optical_axis_leads_where_the_pose_says(pose, point):
     np.testing.assert_allclose(pixel, [[PINHOLE.cx, PINHOLE.cy]], atol=1e-9)
 
 
+def test_roll_pitch_and_yaw_together_are_those_of_a_urdf_joint():
+    # By hand: the camera's body is Rz(90) Ry(30) Rx(90). Its x is Rz Ry x = (0, cos 30, -sin 30),
+    # its y (left) is Rz Ry z = (0, sin 30, cos 30), its z (up) is Rz Ry -y = (1, 0, 0).
+    pose = CameraPose(1.0, 2.0, 3.0, roll=np.pi / 2, pitch=np.pi / 6, yaw=np.pi / 2)
+    body = np.array([5.0, 0.5, 0.25])
+    axes = np.array([
+        [0.0, np.sqrt(0.75), -0.5], [0.0, 0.5, np.sqrt(0.75)], [1.0, 0.0, 0.0]])
+    optical = pose.optical((body @ axes + (1.0, 2.0, 3.0))[None])
+    np.testing.assert_allclose(optical, [[-0.5, -0.25, 5.0]], atol=1e-12)
+
+
 def test_left_is_left_up_is_up_and_a_roll_turns_the_image():
     def pixel(roll):
         pose = CameraPose(z=1.0, roll=roll)

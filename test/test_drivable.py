@@ -225,12 +225,28 @@ def test_the_boundary_is_that_of_the_largest_area():
     np.testing.assert_allclose(outline.max(0), (15.125, 2.625))
 
 
-def test_where_nothing_is_free_there_is_no_boundary():
-    assert drivable_boundary(np.full(GRID.shape, UNSEEN, np.int8), GRID).shape == (0, 2)
+def test_where_no_area_is_free_there_is_no_boundary():
+    cells = np.full(GRID.shape, UNSEEN, np.int8)
+    assert drivable_boundary(cells, GRID).shape == (0, 2)
+    cells[3, 4:20] = FREE
+    assert drivable_boundary(cells, GRID).shape == (0, 2)
 
 
-def test_a_grid_smaller_than_its_cell_has_one():
-    grid = Grid(length=0.1, width=0.1, resolution=0.5)
-    assert grid.shape == (1, 1)
-    assert projection(grid).occupancy(
-        painted(lambda x, y: y < 10), np.zeros((480, 640), np.uint8)).shape == (1, 1)
+def test_what_is_smaller_than_a_cell_takes_its_freedom():
+    labels = painted(lambda x, y: y < 10)
+    # In the middle of a cell, of which it shows at none of the corners.
+    column, row = CAMERA.project(np.array([4.125, 0.125, 0.0])).astype(int)
+    labels[row - 2:row + 2, column - 2:column + 2] = CAMVID.classes.index('Pole')
+    assert occupancy(labels)[20, 16] == NOT_DRIVABLE
+    labels[labels != ROAD] = UNKNOWN
+    cells = occupancy(labels)
+    assert cells[20, 16] == UNSEEN
+    assert (cells == UNSEEN).sum() == (occupancy(painted(lambda x, y: y < 10)) == UNSEEN).sum() + 1
+
+
+def test_a_pose_from_which_no_ground_is_seen():
+    assert projection().sees_ground
+    up = PinholeCamera.from_fov(640, 480, pitch=-1.4)
+    assert not projection(camera=up).sees_ground
+    labels = np.full((480, 640), ROAD, np.uint8)
+    assert (projection(camera=up).occupancy(labels, labels) == UNSEEN).all()

@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import PolygonStamped  # noqa: E402
 from nav_msgs.msg import OccupancyGrid  # noqa: E402
 from ros_client import NODE  # noqa: E402
@@ -26,6 +27,7 @@ from ros_client import image  # noqa: E402
 from ros_client import nanoseconds  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
 HEIGHT, WIDTH = 96, 128
 CAMERA = PinholeCamera.from_fov(WIDTH, HEIGHT, pitch=0.3)
@@ -69,7 +71,8 @@ class Camera:
     def send_until(self, condition, info, stamp):
         """Send a calibration and the frame again and again, and return what became true."""
         for _ in range(200):
-            self._infos.publish(info)
+            if info is not None:
+                self._infos.publish(info)
             self.client.spin(0.05)
             self._images.publish(image(FRAME.reshape(HEIGHT, -1), 'bgr8', stamp))
             self.client.spin(0.05)
@@ -135,18 +138,23 @@ def test_the_lens_counts(node, client, labels):
 
 
 def test_a_region_of_a_larger_binned_image(node, client, labels):
-    full = CAMERA.matrix() * [[2.0], [2.0], [1.0]] + [[0, 0, 40.5], [0, 0, 20.5], [0, 0, 0]]
+    full = CAMERA.matrix() * [[2.0], [3.0], [1.0]] + [[0, 0, 40.5], [0, 0, 21.0], [0, 0, 0]]
     info = calibration(
-        width=1000, height=800, k=full.ravel(), binning_x=2, binning_y=2)
+        width=1000, height=800, k=full.ravel(), binning_x=2, binning_y=3)
     info.roi.x_offset, info.roi.y_offset = 40, 20
-    info.roi.width, info.roi.height = 2 * WIDTH, 2 * HEIGHT
+    info.roi.width, info.roi.height = 2 * WIDTH, 3 * HEIGHT
     grid, _ = Camera(client).on_the_ground(info, 10 ** 18 + 2)
     np.testing.assert_array_equal(cells(grid), expected(labels))
 
 
-def test_rectified_images_are_those_of_p(node, client, labels):
+@pytest.mark.parametrize('model, lens', [
+    ('plumb_bob', [-0.3, 0.1, 0.0, 0.0, 0.0]),
+    ('equidistant', [0.01, 0.0, 0.0, 0.0]),
+])
+def test_rectified_images_are_those_of_p(node, client, labels, model, lens):
     wider = CAMERA.matrix() * [[0.8], [0.8], [1.0]]
-    info = calibration(d=[-0.3, 0.1, 0.0, 0.0, 0.0], p=np.pad(wider, ((0, 0), (0, 1))).ravel())
+    info = calibration(
+        distortion_model=model, d=lens, p=np.pad(wider, ((0, 0), (0, 1))).ravel())
     assert client.set('rectified', True) == ''
     grid, _ = Camera(client).on_the_ground(info, 10 ** 18 + 3)
     assert client.set('rectified', False) == ''
@@ -164,7 +172,11 @@ def test_another_pose_holds_from_the_next_frame_on(node, client, labels):
 
 
 @pytest.mark.parametrize('pose, info, reason', [
+    (POSE, None, 'no camera_info has come'),
     (POSE, CameraInfo(width=WIDTH, height=HEIGHT), 'the camera is not calibrated'),
+    (POSE, calibration(header=Header(frame_id='rear')),
+     "camera_info is of the frame 'rear', the image of 'front_camera'"),
+    ([0.0, 0.0, 1.0, 0.0, -1.5, 0.0], calibration(), 'the image shows no cell of the grid'),
     (POSE, calibration(width=WIDTH * 2), f'camera_info is of {WIDTH * 2}x{HEIGHT}'),
     (POSE, calibration(distortion_model='odd', d=[0.1]), "distortion model 'odd' is none of"),
     ([0.0] * 6, calibration(), 'camera_pose is not set'),
@@ -178,3 +190,5 @@ def test_what_is_missing_for_the_ground_is_told_and_does_not_hinder_the_rest(
     camera = Camera(client)
     camera.send_until(lambda: camera.labels and reason in node.output, info, 5)
     assert not camera.grids and not camera.polygons
+    warned = client.status(lambda status: reason in status.message)
+    assert warned.level == DiagnosticStatus.WARN

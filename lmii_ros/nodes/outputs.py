@@ -34,6 +34,7 @@ from lmii_ros.nodes.parameters import Settings
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecyclePublisher
 
+    from lmii_ros.drivable import GroundProjection
     from lmii_ros.segmenter import Segmentation
 
 try:
@@ -72,6 +73,7 @@ class Outputs:
         self._classes = classes
         self._palette = classes.palette()
         self._publishers: dict[str, LifecyclePublisher] = {}
+        self._no_ground = ''
         try:
             for name, message_type in {
                     **TOPICS, **GROUND_TOPICS, 'camera_info': CameraInfo}.items():
@@ -148,32 +150,29 @@ class Outputs:
                 header=header, format='rgb8; jpeg compressed bgr8',
                 data=_jpeg(pictures.overlay, settings.jpeg_quality)))
         if self.wanted(*GROUND_TOPICS):
-            self._publish_ground(
-                Header(stamp=header.stamp, frame_id=settings.base_frame), segmentation.labels,
-                pictures.drivable, camera_info, settings)
+            self._publish_ground(header, pictures, camera_info, settings)
         self.publish_camera_info(header, camera_info, segmentation.labels.shape)
 
+    def warning(self) -> str:
+        """Return why an output with subscribers is not published, '' where all are."""
+        return self._no_ground if self.wanted(*GROUND_TOPICS) else ''
+
     def _publish_ground(
-        self,
-        header: Header,
-        labels: np.ndarray,
-        drivable: np.ndarray,
-        camera_info: CameraInfo | None,
+        self, header: Header, pictures: _Pictures, camera_info: CameraInfo | None,
         settings: Settings,
     ) -> None:
         try:
-            if camera_info is None:
-                raise CameraError('no camera_info has come')
-            _check_size(camera_info, labels.shape)
-            projection = ground.ground_projection(
-                ground.calibration(camera_info, rectified=settings.rectified), settings.pose,
-                settings.grid)
+            projection = _ground_projection(
+                header, pictures.labels.shape, camera_info, settings)
         except CameraError as error:
-            self._node.get_logger().warning(
-                f'nothing of the drivable area is published on the ground: {error}',
-                throttle_duration_sec=CALIBRATION_WARNING_PERIOD_S)
+            reason = f'nothing of the drivable area is published on the ground: {error}'
+            if reason != self._no_ground:
+                self._node.get_logger().warning(reason)
+            self._no_ground = reason
             return
-        occupancy = projection.occupancy(labels, drivable)
+        self._no_ground = ''
+        occupancy = projection.occupancy(pictures.labels, pictures.drivable)
+        header = Header(stamp=header.stamp, frame_id=settings.base_frame)
         if self.wanted('drivable_grid'):
             self._publish('drivable_grid', ground.grid_message(header, occupancy, settings.grid))
         if self.wanted('drivable_boundary'):
@@ -219,19 +218,41 @@ class _Pictures:
         settings: Settings,
     ) -> None:
         self._frame = frame
-        self._labels = labels
+        self.labels = labels
         self._palette = palette
         self._classes = classes
         self._settings = settings
 
     @cached_property
     def drivable(self) -> np.ndarray:
-        return drivable_area(self._labels, self._settings.drivable(self._classes))
+        return drivable_area(self.labels, self._settings.drivable(self._classes))
 
     @cached_property
     def overlay(self) -> np.ndarray:
         return rendering.overlay(
-            self._frame, self._labels, self.drivable, self._palette, self._settings.opacity)
+            self._frame, self.labels, self.drivable, self._palette, self._settings.opacity)
+
+
+def _ground_projection(
+    header: Header, frame_size: tuple[int, int], camera_info: CameraInfo | None,
+    settings: Settings,
+) -> GroundProjection:
+    if settings.pose.z <= 0:
+        raise CameraError('camera_pose is not set: its z, the height above the ground, is 0')
+    if camera_info is None:
+        raise CameraError('no camera_info has come')
+    frames = {camera_info.header.frame_id, header.frame_id} - {''}
+    if len(frames) > 1:
+        raise CameraError(
+            f'camera_info is of the frame {camera_info.header.frame_id!r}, the image of '
+            f'{header.frame_id!r}')
+    _check_size(camera_info, frame_size)
+    projection = ground.ground_projection(
+        ground.calibration(camera_info, rectified=settings.rectified), settings.pose,
+        settings.grid)
+    if not projection.sees_ground:
+        raise CameraError('by camera_pose and camera_info, the image shows no cell of the grid')
+    return projection
 
 
 def _check_size(camera_info: CameraInfo, frame_size: tuple[int, int]) -> None:

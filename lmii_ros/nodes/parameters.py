@@ -29,7 +29,7 @@ QOS_OVERRIDES = QoSOverridingOptions((
 """What each topic lets a user choose, by parameters ``qos_overrides.TOPIC...``."""
 MIN_INPUT_HEIGHT = 64
 TRANSPORTS = ('raw', 'compressed')
-MAX_CELLS = 10 ** 6
+MAX_CELLS = 250_000
 
 _FIXED_WHILE_CONFIGURED = (
     'weights', 'engine', 'device', 'precision', 'threads', 'image_transport')
@@ -107,7 +107,7 @@ DESCRIPTORS = (
         'D.'),
     ParameterDescriptor(
         name='base_frame',
-        description='Frame of the vehicle, on the ground, that drivable_grid and '
+        description='Frame of the vehicle, with its origin on the ground, that drivable_grid and '
         'drivable_boundary are in.'),
     ParameterDescriptor(
         name='grid_length', description='Metres ahead that drivable_grid covers.',
@@ -167,8 +167,14 @@ class Settings:
             raise SettingsError(
                 f'camera_pose {list(self.camera_pose)} is not six numbers: x, y, z, roll, pitch, '
                 'yaw')
+        if max(map(abs, self.camera_pose[3:])) > math.pi:
+            raise SettingsError(
+                f'camera_pose has the angles {list(self.camera_pose[3:])}, expected radians, '
+                'within pi of 0')
         if self.pose.z < 0:
             raise SettingsError(f'camera_pose has the camera {-self.pose.z:g} m below the ground')
+        if not self.base_frame:
+            raise SettingsError('base_frame is empty, expected the name of a frame')
         if math.prod(self.grid.shape) > MAX_CELLS:
             raise SettingsError(
                 f'grid_length, grid_width and grid_resolution make {math.prod(self.grid.shape)} '

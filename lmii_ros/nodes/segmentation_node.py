@@ -197,7 +197,6 @@ class SegmentationNode(LifecycleNode):
         if self._operation is not None:
             self._operation.close()
         self._operation = None
-        self._camera_info = None
 
     def _subscribe(self) -> None:
         # Sensor data (REP 2003), with its depth: what comes while the process does not get the
@@ -233,7 +232,8 @@ class SegmentationNode(LifecycleNode):
             if self._worker.is_alive():
                 self._fail(NodeFailed(
                     f'the frame in the network has not come back for {timeout_s:g} s'))
-        self._newest = self._worker = None
+        # Another camera may be there when it goes on.
+        self._newest = self._worker = self._camera_info = None
 
     def _on_image(self, name: str, data: bytes) -> None:
         try:
@@ -354,7 +354,8 @@ class SegmentationNode(LifecycleNode):
         facts, paused, warning = {}, '', ''
         if self._operation is not None:
             facts, paused, warning = (
-                self._operation.facts(), self._operation.paused, self._operation.warning())
+                self._operation.facts(), self._operation.paused,
+                self._operation.warning() or self._outputs.warning())
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [self._statistics.report(
