@@ -87,8 +87,6 @@ class Calibration:
     def _widest_tangent(self) -> float:
         """Up to which angle the model holds: further out, a polynomial folds back."""
         tangents = np.tan(np.linspace(0.0, WIDEST_ANGLE, 1000))
-        if not self.is_distorted:
-            return tangents[-1]
         outward = np.stack([tangents, np.zeros_like(tangents), np.ones_like(tangents)], axis=1)
         folds = np.flatnonzero(np.diff(self._distorted(outward)[:, 0]) <= 0)
         return tangents[folds[0] if len(folds) else -1]
@@ -126,13 +124,17 @@ class CameraPose:
     pitch: float = 0.0
     yaw: float = 0.0
 
-    def optical(self, points: np.ndarray) -> np.ndarray:
-        """Return points [N, 3] of the vehicle's frame in the camera's optical frame."""
+    def rotation(self) -> np.ndarray:
+        """Return the 3x3 rotation from the vehicle to the optical frame (x right, y down)."""
         (sr, sp, sy), (cr, cp, cy) = (
             function((self.roll, self.pitch, self.yaw)) for function in (np.sin, np.cos))
         # Of the camera's body in the vehicle's frame: about z, of about y, of about x.
-        rotation = (
+        body = (
             np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
             @ np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
             @ np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]]))
-        return (points - (self.x, self.y, self.z)) @ rotation @ _TO_OPTICAL.T
+        return _TO_OPTICAL @ body.T
+
+    def optical(self, points: np.ndarray) -> np.ndarray:
+        """Return points [..., 3] of the vehicle's frame in the camera's optical frame."""
+        return (points - (self.x, self.y, self.z)) @ self.rotation().T

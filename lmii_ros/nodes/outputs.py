@@ -34,7 +34,6 @@ from lmii_ros.nodes.parameters import Settings
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecyclePublisher
 
-    from lmii_ros.drivable import GroundProjection
     from lmii_ros.segmenter import Segmentation
 
 try:
@@ -57,7 +56,7 @@ GROUND_TOPICS = {
     'drivable_grid': OccupancyGrid,
 }
 """Likewise of those on the ground, in the vehicle's frame."""
-CALIBRATION_WARNING_PERIOD_S = 30.0
+MISMATCH_WARNING_PERIOD_S = 30.0
 
 
 class Outputs:
@@ -162,7 +161,7 @@ class Outputs:
         settings: Settings,
     ) -> None:
         try:
-            projection = _ground_projection(
+            projection = ground.projection(
                 header, pictures.labels.shape, camera_info, settings)
         except CameraError as error:
             reason = f'nothing of the drivable area is published on the ground: {error}'
@@ -192,10 +191,10 @@ class Outputs:
         if camera_info is None or not self.wanted('camera_info'):
             return
         try:
-            _check_size(camera_info, frame_size)
+            ground.check_size(camera_info, frame_size)
         except CameraError as error:
             self._node.get_logger().warning(
-                f'{error}: not passed on', throttle_duration_sec=CALIBRATION_WARNING_PERIOD_S)
+                f'{error}: not passed on', throttle_duration_sec=MISMATCH_WARNING_PERIOD_S)
             return
         # A copy, since executor and worker may both be at it.
         message = copy.copy(camera_info)
@@ -231,36 +230,6 @@ class _Pictures:
     def overlay(self) -> np.ndarray:
         return rendering.overlay(
             self._frame, self.labels, self.drivable, self._palette, self._settings.opacity)
-
-
-def _ground_projection(
-    header: Header, frame_size: tuple[int, int], camera_info: CameraInfo | None,
-    settings: Settings,
-) -> GroundProjection:
-    if settings.pose.z <= 0:
-        raise CameraError('camera_pose is not set: its z, the height above the ground, is 0')
-    if camera_info is None:
-        raise CameraError('no camera_info has come')
-    frames = {camera_info.header.frame_id, header.frame_id} - {''}
-    if len(frames) > 1:
-        raise CameraError(
-            f'camera_info is of the frame {camera_info.header.frame_id!r}, the image of '
-            f'{header.frame_id!r}')
-    _check_size(camera_info, frame_size)
-    projection = ground.ground_projection(
-        ground.calibration(camera_info, rectified=settings.rectified), settings.pose,
-        settings.grid)
-    if not projection.sees_ground:
-        raise CameraError('by camera_pose and camera_info, the image shows no cell of the grid')
-    return projection
-
-
-def _check_size(camera_info: CameraInfo, frame_size: tuple[int, int]) -> None:
-    size = ground.image_size(camera_info)
-    if size not in (frame_size, (0, 0)):
-        raise CameraError(
-            f'camera_info is of {size[1]}x{size[0]}, the image of '
-            f'{frame_size[1]}x{frame_size[0]}')
 
 
 def _jpeg(picture: np.ndarray, quality: int) -> bytes:

@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from lmii_ros.camera import CameraPose
+
 
 @dataclass(frozen=True)
 class PinholeCamera:
@@ -61,8 +63,12 @@ class PinholeCamera:
 
     def rotation(self) -> np.ndarray:
         """Return the 3x3 rotation from the vehicle to the optical frame (x right, y down)."""
-        c, s = math.cos(self.pitch), math.sin(self.pitch)
-        return np.array([[0.0, -1.0, 0.0], [-s, 0.0, -c], [c, 0.0, -s]])
+        return self.pose.rotation()
+
+    @property
+    def pose(self) -> CameraPose:
+        """Where the camera is in the vehicle's frame."""
+        return CameraPose(z=self.mount_height, pitch=self.pitch)
 
     @property
     def horizon_row(self) -> float:
@@ -71,7 +77,7 @@ class PinholeCamera:
 
     def optical(self, points: np.ndarray) -> np.ndarray:
         """Return points [..., 3] of the vehicle frame in the optical frame."""
-        return (np.asarray(points, np.float64) - (0.0, 0.0, self.mount_height)) @ self.rotation().T
+        return self.pose.optical(np.asarray(points, np.float64))
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Return pixels (column, row) of points [..., 3]; NaN for points behind the camera."""
