@@ -1,6 +1,6 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The segmentation node of one camera and, if wanted, RViz to watch it."""
+"""The segmentation node of one camera or several and, if wanted, RViz to watch it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from launch.substitutions import PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+import yaml
 
 from lmii_ros.share import shared_memory_profile
 
@@ -34,10 +35,13 @@ PARAMETER_TYPES = {
     'input_height': int,
     'target_fps': float,
     'image_transport': str,
+    'cameras': List[str],
     'camera_pose': List[float],
     'use_sim_time': bool,
 }
 """Parameters that have an argument of their own, which stays empty unless the user gives it."""
+RVIZ_OUTPUTS = ('overlay', 'color', 'drivable', 'drivable_grid', 'drivable_boundary')
+"""What config/segmentation.rviz shows, of the first camera where there are several."""
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -81,10 +85,15 @@ def generate_launch_description() -> LaunchDescription:
             'image_transport', default_value='',
             description='raw or compressed; empty for that of params_file.'),
         DeclareLaunchArgument(
+            'cameras', default_value='',
+            description='Names of several cameras that share the network: "[front, left]". image '
+            'and camera_info are then topics below each name, and so are the outputs; empty for '
+            'a single camera, or those of params_file.'),
+        DeclareLaunchArgument(
             'camera_pose', default_value='',
             description='Where the camera is on the vehicle, for the drivable area on the ground: '
             '"[x, y, z, roll, pitch, yaw]" in metres and radians, with decimal points; empty for '
-            'that of params_file.'),
+            'that of params_file, where that of each of several is NAME.camera_pose.'),
         DeclareLaunchArgument(
             'namespace', default_value='',
             description='Namespace of the nodes and of all topics with a relative name.'),
@@ -117,7 +126,14 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {
         name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
         for name, value_type in PARAMETER_TYPES.items() if arguments[name]}
-    image = arguments['image']
+    cameras = _cameras(arguments)
+    inputs = [
+        (f'{below}{name}', f'{below}{arguments[name]}')
+        for below in ([f'{camera}/' for camera in cameras] or [''])
+        for name in ('image', 'camera_info')]
+    shown = [
+        (f'segmentation_node/{name}', f'segmentation_node/{camera}/{name}')
+        for camera in cameras[:1] for name in RVIZ_OUTPUTS]
     return [
         *(SetEnvironmentVariable(name, value)
           for name, value in shared_memory_profile(context.environment).items()),
@@ -125,10 +141,7 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             package='lmii_ros', executable='segmentation_node', name='segmentation_node',
             namespace=arguments['namespace'],
             parameters=[arguments['params_file'], given],
-            remappings=[
-                ('image', image),
-                ('camera_info', arguments['camera_info']),
-            ],
+            remappings=inputs,
             ros_arguments=['--log-level', arguments['log_level']],
             output='screen',
             on_exit=_end if IfCondition(arguments['required']).evaluate(context) else None),
@@ -138,9 +151,23 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             namespace=arguments['namespace'],
             arguments=['-d', PathJoinSubstitution([SHARE, 'config', 'segmentation.rviz'])],
             parameters=[{name: given[name] for name in ('use_sim_time',) if name in given}],
-            remappings=[('image', image)],
+            remappings=[('image', inputs[0][1]), *shown],
             condition=IfCondition(LaunchConfiguration('rviz'))),
     ]
+
+
+def _cameras(arguments: dict[str, str]) -> list[str]:
+    cameras = yaml.safe_load(arguments['cameras'] or '[]')
+    if not isinstance(cameras, list):
+        raise ValueError(f'cameras is {arguments["cameras"]}, expected a list: "[front, left]"')
+    if cameras and arguments['camera_pose']:
+        raise ValueError(
+            'camera_pose is of a single camera; give NAME.camera_pose of each in a params_file')
+    for name in ('image', 'camera_info'):
+        if cameras and arguments[name].startswith('/'):
+            raise ValueError(
+                f'{name} is {arguments[name]}, expected a topic below the name of each camera')
+    return [str(camera) for camera in cameras]
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> Shutdown:

@@ -58,10 +58,12 @@ class Client:
     A node in a context of its own, which works only while a test waits for something.
 
     :ivar namespace: Of the segmentation node that it asks and whose diagnostics it reads.
+    :ivar camera: Of that node, whose diagnostics it reads; empty for the only one.
     """
 
     def __init__(self) -> None:
         self.namespace = ''
+        self.camera = ''
         self._context = Context()
         rclpy.init(args=[], context=self._context)
         self.node = Node('client', context=self._context)
@@ -78,7 +80,7 @@ class Client:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name != f'{self.namespace}{NODE}: segmentation':
+            if status.name != f'{self.namespace}{NODE}: segmentation {self.camera}'.rstrip():
                 continue
             self._statuses.append(Status(
                 status.level, status.message,

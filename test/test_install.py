@@ -129,8 +129,9 @@ def test_the_parameter_file_holds_every_parameter_with_its_default():
     values = yaml.safe_load((SOURCE / 'config' / 'segmentation.yaml').read_text())
     values = values['/**']['ros__parameters']
     assert values.pop('autostart') is True
-    for name in ('drivable_classes', 'offered_weights', 'camera_pose'):
+    for name in ('cameras', 'drivable_classes', 'offered_weights'):
         values[name] = tuple(values[name])
+    values['camera_poses'] = (tuple(values.pop('camera_pose')),)
     defaults = asdict(parameters.Settings())
     assert values == defaults
     assert {name: type(value) for name, value in values.items()} == {

@@ -107,7 +107,7 @@ def test_arguments_are_listed_with_description_and_default(launch, file, own):
     assert len(arguments) == process.output.count("':\n")
     assert own | {
         'image', 'camera_info', 'weights', 'engine', 'device', 'precision', 'input_height',
-        'target_fps', 'image_transport', 'camera_pose', 'namespace', 'log_level',
+        'target_fps', 'image_transport', 'cameras', 'camera_pose', 'namespace', 'log_level',
         'use_sim_time'} <= {name for name, _, _ in arguments}
 
 
@@ -186,22 +186,70 @@ def test_a_missing_parameter_file_ends_the_launch(launch):
     assert 'process started' not in process.output
 
 
-def test_rviz_follows_namespace_and_image(launch, tmp_path):
+def test_several_cameras_are_below_their_names(launch, client, tmp_path):
+    params_file = tmp_path / 'params.yaml'
+    params_file.write_text(
+        '/**: {ros__parameters: {left.camera_pose: [0.0, 0.0, 2.0, 0.0, 0.0, 1.5]}}')
+    process = launch(
+        'segmentation.launch.py', 'namespace:=car', 'cameras:=[front, left]',
+        'image:=camera/image_raw', f'params_file:={params_file}')
+    process.wait_for_output(READY, START_TIMEOUT_S)
+    wait_for_subscribers(client, *(
+        f'/car/{camera}/camera/{topic}'
+        for camera in ('front', 'left') for topic in ('image_raw', 'camera_info')))
+    assert parameters(
+        client, '/car/segmentation_node', 'cameras', 'front.camera_pose', 'left.camera_pose') == [
+            ['front', 'left'], [0.0] * 6, [0.0, 0.0, 2.0, 0.0, 0.0, 1.5]]
+
+
+@pytest.mark.parametrize('arguments, reason', [
+    (['cameras:=front'], 'cameras is front, expected a list: "[front, left]"'),
+    (['cameras:=[front]', 'image:=/camera/image'],
+     'image is /camera/image, expected a topic below the name of each camera'),
+    (['cameras:=[front, left]', 'camera_pose:=[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]'],
+     'camera_pose is of a single camera; give NAME.camera_pose of each in a params_file'),
+])
+def test_cameras_that_do_not_fit_end_the_launch(launch, arguments, reason):
+    process = launch('segmentation.launch.py', *arguments)
+    assert process.wait() == 1
+    assert process.lines[-1].endswith(reason)
+    assert 'process started' not in process.output
+
+
+@pytest.fixture
+def rviz(tmp_path):
+    """Return what has launch find an rviz2 that tells how it was called, in its environment."""
     (tmp_path / 'share/ament_index/resource_index/packages').mkdir(parents=True)
     (tmp_path / 'share/ament_index/resource_index/packages/rviz2').touch()
     rviz = tmp_path / 'lib/rviz2/rviz2'
     rviz.parent.mkdir(parents=True)
     rviz.write_text('#!/bin/sh\necho rviz2 "$@" >&2\n')
     rviz.chmod(0o755)
-    prefixes = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get('AMENT_PREFIX_PATH')]))
+    return {'AMENT_PREFIX_PATH': os.pathsep.join(
+        filter(None, [str(tmp_path), os.environ.get('AMENT_PREFIX_PATH')]))}
+
+
+def test_rviz_follows_namespace_and_image(launch, rviz):
     process = launch(
         'segmentation.launch.py', 'rviz:=true', 'namespace:=front', 'image:=/camera/image_raw',
-        AMENT_PREFIX_PATH=prefixes)
+        **rviz)
     called = process.wait_for_output(r'rviz2 -d (\S+) (.*)')
     assert Path(called[1]).is_file()
     assert '-r __ns:=/front' in called[2] and '-r image:=/camera/image_raw' in called[2]
     process.wait_for_output(READY, START_TIMEOUT_S)
     assert process.running
+
+
+def test_rviz_shows_the_first_of_several_cameras(launch, rviz):
+    process = launch('segmentation.launch.py', 'rviz:=true', 'cameras:=[front, left]', **rviz)
+    called = process.wait_for_output(r'rviz2 -d (\S+) (.*)')
+    remapped = dict(re.findall(r'-r (\S+):=(\S+)', called[2]))
+    config = Path(called[1]).read_text()
+    shown = set(re.findall(r'Value: (image|segmentation_node/\w+)$', config, re.MULTILINE))
+    assert len(shown) == 6
+    assert {topic: remapped.get(topic) for topic in shown} == {
+        topic: topic.replace('segmentation_node/', 'segmentation_node/front/')
+        if topic != 'image' else 'front/image' for topic in shown}
 
 
 @pytest.mark.parametrize('encoding, topic', [

@@ -22,7 +22,7 @@ def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(rated_weights
     settings = Settings(
         weights=str(rated_weights), engine='torch', device='cpu', input_height=256)
     running = operation.Operation(settings, logging.getLogger('test'))
-    running.segment(lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
     segment = running.segmenter.segment
     taken, free = [], []
 
@@ -35,15 +35,15 @@ def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(rated_weights
         return segment(frames, **options)
 
     running.segmenter.segment = little_memory
-    found = running.segment(lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    found = running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
     assert found.labels.shape == FRAME.shape[:2]
     assert running.segmenter.input_height == 128
     assert free == [True]
     assert running.warning() == (
         'memory ran out: at input height 128 instead of 256; set input_height to try again')
-    running.segment(lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
     assert running.segmenter.input_height == 128
     running.retry()
-    running.segment(lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
     assert running.segmenter.input_height == 256
     assert not running.warning()

@@ -149,9 +149,9 @@ def test_every_parameter_is_described(node, configured):
         name: descriptor for name, descriptor in described.items()
         if not name.startswith(('qos_overrides.', 'use_sim_time', 'start_type_description'))}
     assert set(own) == {
-        'weights', 'engine', 'device', 'precision', 'threads', 'image_transport', 'input_height',
-        'target_fps', 'headroom', 'offered_weights', 'drivable_classes', 'min_confidence',
-        'opacity', 'jpeg_quality', 'camera_pose', 'rectified', 'base_frame', 'grid_length',
+        'weights', 'engine', 'device', 'precision', 'threads', 'image_transport', 'cameras',
+        'input_height', 'target_fps', 'headroom', 'offered_weights', 'drivable_classes',
+        'min_confidence', 'opacity', 'jpeg_quality', 'camera_pose', 'rectified', 'base_frame', 'grid_length',
         'grid_width', 'grid_resolution', 'stale_after', 'autostart'}
     for name, descriptor in own.items():
         assert descriptor.description.endswith('.'), name
@@ -166,7 +166,7 @@ def test_every_parameter_is_described(node, configured):
         'target_fps': (0, 1000), 'headroom': (0.1, 1), 'min_confidence': (0, 1),
         'opacity': (0, 1), 'grid_length': (1, 200), 'grid_width': (1, 200),
         'grid_resolution': (0.01, 1), 'stale_after': (0.1, 3600)}
-    assert own['autostart'].read_only
+    assert own['autostart'].read_only and own['cameras'].read_only
     for topic in ('/diagnostics.publisher', f'{NODE}/labels.publisher'):
         assert f'qos_overrides.{topic}.durability' in described
 

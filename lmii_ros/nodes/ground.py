@@ -17,11 +17,12 @@ from lmii_ros.camera import Calibration
 from lmii_ros.camera import CameraError
 from lmii_ros.drivable import Grid
 from lmii_ros.drivable import GroundProjection
+from lmii_ros.nodes.parameters import pose_parameter
 from lmii_ros.nodes.parameters import Settings
 
 
 def projection(
-    header: Header, frame_size: tuple[int, int], camera_info: CameraInfo | None,
+    header: Header, frame_size: tuple[int, int], camera_info: CameraInfo | None, camera: str,
     settings: Settings,
 ) -> GroundProjection:
     """
@@ -30,11 +31,14 @@ def projection(
     :param header: The frame's.
     :param frame_size: Its height and width.
     :param camera_info: The camera's newest calibration, if there is any.
+    :param camera: The camera's name.
     :param settings: Of this frame.
     :raises CameraError: If there is none: the message is the reason for the user.
     """
-    if settings.pose.z <= 0:
-        raise CameraError('camera_pose is not set: its z, the height above the ground, is 0')
+    pose = settings.pose(camera)
+    if pose.z <= 0:
+        raise CameraError(
+            f'{pose_parameter(camera)} is not set: its z, the height above the ground, is 0')
     if camera_info is None:
         raise CameraError('no camera_info has come')
     frames = {camera_info.header.frame_id, header.frame_id} - {''}
@@ -44,9 +48,10 @@ def projection(
             f'{header.frame_id!r}')
     check_size(camera_info, frame_size)
     found = _projection(
-        _calibration(camera_info, rectified=settings.rectified), settings.pose, settings.grid)
+        _calibration(camera_info, rectified=settings.rectified), pose, settings.grid)
     if not found.sees_ground:
-        raise CameraError('by camera_pose and camera_info, the image shows no cell of the grid')
+        raise CameraError(
+            f'by {pose_parameter(camera)} and camera_info, the image shows no cell of the grid')
     return found
 
 
@@ -127,5 +132,5 @@ def _calibration(camera_info: CameraInfo, *, rectified: bool) -> Calibration:
         width, height, matrix, camera_info.distortion_model, tuple(camera_info.d))
 
 
-_projection = lru_cache(maxsize=2)(GroundProjection)
+_projection = lru_cache(maxsize=8)(GroundProjection)
 """The projection for a camera, made once: it takes some 0.1 s."""

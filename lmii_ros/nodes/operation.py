@@ -96,6 +96,7 @@ class Operation:
         self._prepared: set[tuple[int, int]] = set()
         self._demand: _Demand | None = None
         self._stray = 0
+        self._frame_sizes: dict[str, tuple[int, int]] = {}
         self._standby: Standby | None = None
         self._controller: Controller | None = None
         self._choice: Choice | None = None
@@ -201,6 +202,7 @@ class Operation:
 
     def segment(
         self,
+        camera: str,
         decode: Callable[[], np.ndarray],
         frame: np.ndarray,
         settings: Settings,
@@ -211,6 +213,7 @@ class Operation:
         """
         Label a frame, at a point that is chosen first if the frame's size or settings are new.
 
+        :param camera: That the frame is of.
         :param decode: Returns the frame; a calibration times it too.
         :param frame: uint8 [H, W, 3] in blue, green, red.
         :param settings: Of this frame.
@@ -221,6 +224,7 @@ class Operation:
         :raises NonFiniteOutput: If the network's output is not finite.
         :raises Cancelled: If a calibration was told to end.
         """
+        self._frame_sizes[camera] = frame.shape[:2]
         try:
             self._settle(decode, frame.shape[:2], settings, confidence, finish)
             segmentation, = self.segmenter.segment(
@@ -278,14 +282,17 @@ class Operation:
             frame_size, settings.target_fps, settings.headroom, settings.offered_weights,
             settings.input_height, settings.min_confidence > 0)
         anew = self._calibrate_anew.is_set()
-        if not anew:
+        if not anew and self._demand is not None:
             if demand == self._demand:
                 self._stray = 0
                 return
-            if self._stray < MAX_STRAY and self._choice and self._demand and (
-                    self._demand == replace(demand, frame_size=self._demand.frame_size)):
-                self._stray += 1
-                return
+            if demand == replace(self._demand, frame_size=frame_size):
+                if self._choice is None:
+                    if self._made_do or self.segmenter.input_size(frame_size) in self._prepared:
+                        return
+                elif self._stray < MAX_STRAY:
+                    self._stray += 1
+                    return
         self._calibrate_anew.clear()
         # Should it be cancelled, or fail, nothing has been settled.
         self._demand = None
@@ -348,18 +355,17 @@ class Operation:
             choice, ladder = self._search(decode, demand, confidence, anew)
             if not choice.fits:
                 self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
-            segmenter = self._make(choice.timing.candidate.point, demand.frame_size)
+            segmenter = self._make(choice.timing.candidate.point)
         finally:
             self.paused = ''
         self._choice = choice
         self._standby = Standby(
-            lambda point: self._make(point, demand.frame_size), self._logger,
-            lowest_priority=not segmenter.engine.keeps_priority)
+            self._make, self._logger, lowest_priority=not segmenter.engine.keeps_priority)
         self._lost_seen = self._lost
         self._switched_at = -math.inf
         self.segmenter = segmenter
         self._controller = Controller(
-            ladder, ladder.index(choice.timing), demand.target_fps, demand.headroom)
+            ladder, ladder.index(choice.timing), self._settings.frame_rate, demand.headroom)
         self._make_ready()
 
     def _search(
@@ -372,7 +378,9 @@ class Operation:
         from lmii_ros.operating_point.search import search
         settings = self._settings
         height, width = demand.frame_size
-        target = f'{demand.target_fps:g} frames/s of {width}x{height}'
+        count = len(settings.cameras)
+        target = f'{demand.target_fps:g} frames/s of {width}x{height}' + (
+            f' from each of {count} cameras' if count > 1 else '')
         started = time.monotonic()
         offered = offers(demand.offered_weights, settings.weights)
         calibration = Calibration(
@@ -381,7 +389,7 @@ class Operation:
             transport=settings.image_transport, anew=anew,
             cancelled=self._cancelled.is_set,
             progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
-        budget_s = demand.headroom / demand.target_fps
+        budget_s = demand.headroom / settings.frame_rate
         points = candidates(
             offered, height, precision=settings.precision, input_height=demand.input_height)
         choice = search(
@@ -396,9 +404,10 @@ class Operation:
                 'lmii tune does all of it')
         return choice, ladder(points, choice)
 
-    def _make(self, point: OperatingPoint, frame_size: tuple[int, int]) -> Segmenter:
+    def _make(self, point: OperatingPoint) -> Segmenter:
         segmenter = self._load(point.weights, point.precision, point.input_height)
-        segmenter.prepare(frame_size)
+        for frame_size in set(self._frame_sizes.values()):
+            segmenter.prepare(frame_size)
         return segmenter
 
     def _load(self, weight_file: object, precision: str, input_height: int) -> Segmenter:

@@ -61,15 +61,17 @@ MISMATCH_WARNING_PERIOD_S = 30.0
 
 class Outputs:
     """
-    The publishers of a node, while it is configured.
+    The publishers of one camera of a node, while that is configured.
 
     :param node: The node; the topics are private to it.
     :param classes: The classes that the labels mean.
+    :param camera: Name that the topics are below; empty for none.
     """
 
-    def __init__(self, node: LifecycleNode, classes: ClassTable) -> None:
+    def __init__(self, node: LifecycleNode, classes: ClassTable, camera: str) -> None:
         self._node = node
         self._classes = classes
+        self._camera = camera
         self._palette = classes.palette()
         self._publishers: dict[str, LifecyclePublisher] = {}
         self._no_ground = ''
@@ -80,7 +82,7 @@ class Outputs:
             if LabelInfo is None:
                 node.get_logger().info(
                     'vision_msgs is not installed, so ~/label_info is not published '
-                    '(apt install ros-$ROS_DISTRO-vision-msgs)')
+                    '(apt install ros-$ROS_DISTRO-vision-msgs)', once=True)
             else:
                 self._create('label_info', LabelInfo, QoSProfile(
                     depth=1, reliability=ReliabilityPolicy.RELIABLE,
@@ -90,8 +92,9 @@ class Outputs:
             raise
 
     def _create(self, name: str, message_type: type, qos: QoSProfile) -> None:
+        topic = '/'.join(filter(None, ('~', self._camera, name)))
         self._publishers[name] = self._node.create_lifecycle_publisher(
-            message_type, f'~/{name}', qos, qos_overriding_options=QOS_OVERRIDES)
+            message_type, topic, qos, qos_overriding_options=QOS_OVERRIDES)
 
     def close(self) -> None:
         """Remove the publishers."""
@@ -162,7 +165,7 @@ class Outputs:
     ) -> None:
         try:
             projection = ground.projection(
-                header, pictures.labels.shape, camera_info, settings)
+                header, pictures.labels.shape, camera_info, self._camera, settings)
         except CameraError as error:
             reason = f'nothing of the drivable area is published on the ground: {error}'
             if reason != self._no_ground:

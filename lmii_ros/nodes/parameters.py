@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dataclasses import fields
 from dataclasses import replace
 import math
+import re
 from typing import Iterable
 
 from rcl_interfaces.msg import FloatingPointRange
@@ -60,6 +61,12 @@ DESCRIPTORS = (
         + _UNCONFIGURED,
         additional_constraints='raw or compressed'),
     ParameterDescriptor(
+        name='cameras',
+        description='Names of the cameras, which share the network: each has its image, '
+        'camera_info and outputs below its name. One empty name for a single camera without one.',
+        additional_constraints='names of letters, digits and underscores',
+        read_only=True),
+    ParameterDescriptor(
         name='input_height',
         description='Height in pixels at which the network sees a frame, aspect kept; 0 for that '
         'of its training.',
@@ -67,9 +74,10 @@ DESCRIPTORS = (
         integer_range=[IntegerRange(from_value=0, to_value=4096, step=1)]),
     ParameterDescriptor(
         name='target_fps',
-        description='Frames per second to hold: the node measures which of the offered weights, '
-        'at which input height and precision, is the best that this machine can run so fast, and '
-        'steps down and up again as the load changes. 0 for the fixed weights and input_height.',
+        description='Frames per second to hold, of each camera: the node measures which of the '
+        'offered weights, at which input height and precision, is the best that this machine can '
+        'run so fast, and steps down and up again as the load changes. 0 for the fixed weights '
+        'and input_height.',
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1000.0)]),
     ParameterDescriptor(
         name='headroom',
@@ -96,12 +104,6 @@ DESCRIPTORS = (
         name='jpeg_quality', description='JPEG quality of overlay/compressed.',
         integer_range=[IntegerRange(from_value=1, to_value=100, step=1)]),
     ParameterDescriptor(
-        name='camera_pose',
-        description='Where the camera is in the frame base_frame: x, y, z above the ground in '
-        'metres, roll, pitch (above 0 looks down), yaw in radians. Needed on the ground, with z '
-        'above 0.',
-        additional_constraints='six numbers'),
-    ParameterDescriptor(
         name='rectified',
         description='Whether the images are rectified, so that P of camera_info holds, not K and '
         'D.'),
@@ -125,6 +127,8 @@ DESCRIPTORS = (
         floating_point_range=[FloatingPointRange(from_value=0.1, to_value=3600.0)]),
 )
 
+_NO_POSE = (0.0,) * 6
+
 
 class SettingsError(ValueError):
     """Parameter values that cannot be used; the message is the reason for the user."""
@@ -140,6 +144,7 @@ class Settings:
     precision: str = 'auto'
     threads: int = 0
     image_transport: str = 'raw'
+    cameras: tuple[str, ...] = ('',)
     input_height: int = 0
     target_fps: float = 0.0
     headroom: float = 0.8
@@ -148,7 +153,8 @@ class Settings:
     min_confidence: float = 0.0
     opacity: float = 0.5
     jpeg_quality: int = 80
-    camera_pose: tuple[float, ...] = (0.0,) * 6
+    camera_poses: tuple[tuple[float, ...], ...] = (_NO_POSE,)
+    """Of each of the cameras; these are parameters of their own, see :func:`pose_parameter`."""
     rectified: bool = False
     base_frame: str = 'base_link'
     grid_length: float = 30.0
@@ -163,16 +169,15 @@ class Settings:
         if 0 < self.input_height < MIN_INPUT_HEIGHT:
             raise SettingsError(
                 f'input_height {self.input_height} is neither 0 nor at least {MIN_INPUT_HEIGHT}')
-        if len(self.camera_pose) != 6 or not all(map(math.isfinite, self.camera_pose)):
-            raise SettingsError(
-                f'camera_pose {list(self.camera_pose)} is not six numbers: x, y, z, roll, pitch, '
-                'yaw')
-        if max(map(abs, self.camera_pose[3:])) > math.pi:
-            raise SettingsError(
-                f'camera_pose has the angles {list(self.camera_pose[3:])}, expected radians, '
-                'within pi of 0')
-        if self.pose.z < 0:
-            raise SettingsError(f'camera_pose has the camera {-self.pose.z:g} m below the ground')
+        if len(set(self.cameras)) < len(self.cameras):
+            raise SettingsError(f'cameras {list(self.cameras)} has a name twice')
+        for camera in self.cameras:
+            if self.cameras != ('',) and not re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', camera):
+                raise SettingsError(
+                    f'cameras has the name {camera!r}, expected letters, digits and underscores, '
+                    'a digit not first')
+        for camera, pose in zip(self.cameras, self.camera_poses):
+            _check_pose(pose_parameter(camera), pose)
         if not self.base_frame:
             raise SettingsError('base_frame is empty, expected the name of a frame')
         if math.prod(self.grid.shape) > MAX_CELLS:
@@ -180,10 +185,14 @@ class Settings:
                 f'grid_length, grid_width and grid_resolution make {math.prod(self.grid.shape)} '
                 f'cells, more than {MAX_CELLS}')
 
+    def pose(self, camera: str) -> CameraPose:
+        """Return where one of the cameras is."""
+        return CameraPose(*self.camera_poses[self.cameras.index(camera)])
+
     @property
-    def pose(self) -> CameraPose:
-        """Where the camera is."""
-        return CameraPose(*self.camera_pose)
+    def frame_rate(self) -> float:
+        """Frames per second to hold, of all cameras."""
+        return self.target_fps * len(self.cameras)
 
     @property
     def grid(self) -> Grid:
@@ -207,11 +216,11 @@ class Settings:
         :param configured: Whether the network is loaded, so that what it was loaded with is fixed.
         :raises SettingsError: If a value cannot be used, or not now.
         """
-        names = {field.name for field in fields(self)}
-        # A list that is empty in YAML has no type, and arrives as a parameter without value.
-        values = {
-            parameter.name: _plain(parameter.value) for parameter in parameters
-            if parameter.name in names and parameter.value is not None}
+        given = _plain(parameters)
+        values = {field.name: given[field.name] for field in fields(self) if field.name in given}
+        values['camera_poses'] = tuple(
+            given.get(pose_parameter(camera), pose)
+            for camera, pose in zip(self.cameras, self.camera_poses))
         for name in _FIXED_WHILE_CONFIGURED:
             if configured and values.get(name, getattr(self, name)) != getattr(self, name):
                 raise SettingsError(
@@ -227,13 +236,51 @@ def declare(node: Node) -> Settings:
     :raises rclpy.exceptions.ParameterException: If one is of another type or out of range.
     """
     defaults = Settings()
-    declared = []
-    for descriptor in DESCRIPTORS:
-        default = getattr(defaults, descriptor.name)
-        default = list(default) if isinstance(default, tuple) else default
-        declared.append(node.declare_parameter(descriptor.name, default, descriptor))
+    declared = [
+        _declare(node, descriptor.name, getattr(defaults, descriptor.name), descriptor)
+        for descriptor in DESCRIPTORS]
+    cameras = _plain(declared).get('cameras', defaults.cameras)
+    defaults = Settings(cameras=cameras, camera_poses=(_NO_POSE,) * len(cameras))
+    declared += [
+        _declare(node, pose_parameter(camera), _NO_POSE, _pose_descriptor())
+        for camera in cameras]
     return defaults.changed(declared, configured=False)
 
 
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, (list, array)) else value
+def pose_parameter(camera: str) -> str:
+    """Return the name of the parameter that tells where a camera is."""
+    return f'{camera}.camera_pose' if camera else 'camera_pose'
+
+
+def _pose_descriptor() -> ParameterDescriptor:
+    return ParameterDescriptor(
+        description='Where the camera is in the frame base_frame: x, y, z above the ground in '
+        'metres, roll, pitch (above 0 looks down), yaw in radians. Needed on the ground, with z '
+        'above 0.',
+        additional_constraints='six numbers')
+
+
+def _declare(
+    node: Node, name: str, default: object, descriptor: ParameterDescriptor,
+) -> Parameter:
+    default = list(default) if isinstance(default, tuple) else default
+    return node.declare_parameter(name, default, descriptor)
+
+
+def _plain(parameters: Iterable[Parameter]) -> dict[str, object]:
+    """Return values by name, without those that are not set, as lists that are empty in YAML."""
+    return {
+        parameter.name: tuple(parameter.value)
+        if isinstance(parameter.value, (list, array)) else parameter.value
+        for parameter in parameters if parameter.value is not None}
+
+
+def _check_pose(name: str, pose: tuple[float, ...]) -> None:
+    if len(pose) != 6 or not all(map(math.isfinite, pose)):
+        raise SettingsError(
+            f'{name} {list(pose)} is not six numbers: x, y, z, roll, pitch, yaw')
+    if max(map(abs, pose[3:])) > math.pi:
+        raise SettingsError(
+            f'{name} has the angles {list(pose[3:])}, expected radians, within pi of 0')
+    if pose[2] < 0:
+        raise SettingsError(f'{name} has the camera {-pose[2]:g} m below the ground')

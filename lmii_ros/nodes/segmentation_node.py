@@ -9,17 +9,13 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
 from typing import NoReturn
-from typing import Sequence
 
-import numpy as np
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
@@ -28,13 +24,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from rclpy.qos import ReliabilityPolicy
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from lmii_ros import frames
@@ -42,40 +32,30 @@ from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.frames import FrameError
 from lmii_ros.nodes import parameters
 from lmii_ros.nodes import process
-from lmii_ros.nodes.image_message import deserialize
+from lmii_ros.nodes.camera_stream import CameraStream
 from lmii_ros.nodes.newest_frame import NewestFrame
 from lmii_ros.nodes.operation import Operation
-from lmii_ros.nodes.outputs import Outputs
-from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
+from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
-from lmii_ros.nodes.statistics import FrameStatistics
 from lmii_ros.operating_point import Cancelled
 
-if TYPE_CHECKING:
-    from lmii_ros.segmenter import Segmentation
-
 DIAGNOSTICS_PERIOD_S = 1.0
-WARNING_PERIOD_S = 5.0
 STOP_TIMEOUT_S = 1.0
 """How long the end of the process waits for a frame that is in the network."""
 HUNG_S = 60.0
 """So does any other transition, in which a large network may still be compiled; then only a new
 process helps, for the device may be stuck."""
-STEPS = ('waiting', 'decoding', 'segmenting', 'publishing')
-"""What a frame goes through, as diagnostics name it."""
-MAX_LATENCY_S = 60.0
-"""A stamp older than this, or in the future, is of another clock and tells no latency."""
 
 
 class SegmentationNode(LifecycleNode):
     """
     A managed node (lifecycle) around a :class:`lmii_ros.segmenter.Segmenter`.
 
-    The executor's thread only receives: it leaves the newest image in a slot, from which a thread
-    of our own takes it and labels it; another one publishes, while the next image is labelled.
-    Topics and parameters are those of the README.
+    The executor's thread only receives: it leaves the newest image of each camera in a slot, from
+    which a thread of our own takes it and labels it, the cameras' in turn; another one publishes,
+    while the next image is labelled. Topics and parameters are those of the README.
     """
 
     def __init__(self) -> None:
@@ -89,13 +69,10 @@ class SegmentationNode(LifecycleNode):
             description='Whether the node configures and activates itself.',
             read_only=True)).value
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._statistics = FrameStatistics()
+        self._streams = [CameraStream(self, camera) for camera in self._settings.cameras]
         self._operation: Operation | None = None
-        self._outputs: Outputs | None = None
-        self._camera_info: CameraInfo | None = None
-        self._newest: NewestFrame[tuple[Any, float]] | None = None
+        self._newest: NewestFrame[CameraStream, tuple[Any, float]] | None = None
         self._worker: threading.Thread | None = None
-        self._input_subscriptions: list = []
         self._why_not = ''
         try:
             self._diagnostics = self.create_publisher(
@@ -127,14 +104,16 @@ class SegmentationNode(LifecycleNode):
         try:
             operation = Operation(self._settings, self.get_logger())
             segmenter = operation.segmenter
-            self._outputs = Outputs(self, segmenter.info.classes)
+            for stream in self._streams:
+                stream.configure(segmenter.info.classes)
         except Exception as error:
+            for stream in self._streams:
+                stream.close()
             if operation is not None:
                 operation.close()
             # Whatever it is: rclpy would drop it without a word.
             return self._refuse('configure', error)
         self._operation = operation
-        self._statistics = FrameStatistics()
         self.get_logger().info(
             f'{segmenter.weight_file.name}: {segmenter.info.network} with the classes of '
             f'{segmenter.info.classes.name}, engine {segmenter.engine.name} on '
@@ -146,19 +125,21 @@ class SegmentationNode(LifecycleNode):
         newest = NewestFrame()
         self._newest = newest
         try:
-            self._subscribe()
+            for stream in self._streams:
+                stream.subscribe(self._settings.image_transport, self._wait)
         except Exception as error:
             self._stop_receiving()
             return self._refuse('activate', error)
         super().on_activate(state)
-        self._statistics.activated()
+        for stream in self._streams:
+            stream.statistics.activated()
         self._operation.resume()
         worker = threading.Thread(
             target=self._work, args=(newest,), name='segmentation', daemon=True)
         worker.start()
         # Only now, since a signal may come in between, and only what runs can be waited for.
         self._worker = worker
-        self._outputs.publish_label_info(self._settings.min_confidence)
+        self._publish_label_info(self._settings)
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -191,40 +172,18 @@ class SegmentationNode(LifecycleNode):
 
     def _release(self) -> None:
         self._stop_receiving()
-        if self._outputs is not None:
-            self._outputs.close()
-        self._outputs = None
+        for stream in self._streams:
+            stream.close()
         if self._operation is not None:
             self._operation.close()
         self._operation = None
 
-    def _subscribe(self) -> None:
-        # Sensor data (REP 2003), with its depth: what comes while the process does not get the
-        # processor is counted as superseded, by the slot, and not lost unseen.
-        sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        message_type, topic = Image, 'image'
-        if self._settings.image_transport == 'compressed':
-            message_type, topic = CompressedImage, self._compressed_topic()
-        self._input_subscriptions.append(self.create_subscription(
-            message_type, topic, partial(self._on_image, message_type.__name__), sensor_data,
-            qos_overriding_options=QOS_OVERRIDES, raw=True))
-        self._input_subscriptions.append(self.create_subscription(
-            CameraInfo, 'camera_info', self._on_camera_info, sensor_data,
-            qos_overriding_options=QOS_OVERRIDES))
-
-    def _compressed_topic(self) -> str:
-        """Return the name below that of image, as image_transport has it, or its remapping."""
-        topic = 'image/compressed'
-        if self.resolve_topic_name(topic) != self.resolve_topic_name(topic, only_expand=True):
-            return topic
-        return self.resolve_topic_name('image') + '/compressed'
-
     def _stop_receiving(self, timeout_s: float = HUNG_S) -> None:
-        for subscription in self._input_subscriptions:
-            self.destroy_subscription(subscription)
-        self._input_subscriptions = []
-        if self._newest is not None and self._newest.close():
-            self._statistics.dropped('deactivated')
+        for stream in self._streams:
+            stream.unsubscribe()
+        if self._newest is not None:
+            for stream in self._newest.close():
+                stream.statistics.dropped('deactivated')
         if self._operation is not None:
             self._operation.cancel()
         if self._worker is not None:
@@ -232,29 +191,12 @@ class SegmentationNode(LifecycleNode):
             if self._worker.is_alive():
                 self._fail(NodeFailed(
                     f'the frame in the network has not come back for {timeout_s:g} s'))
-        # Another camera may be there when it goes on.
-        self._newest = self._worker = self._camera_info = None
+        self._newest = self._worker = None
 
-    def _on_image(self, name: str, data: bytes) -> None:
-        try:
-            message = deserialize(data, name)
-        except FrameError as error:
-            self._statistics.received()
-            self._drop(error.reason, str(error))
-            return
-        self._statistics.received(_nanoseconds(message.header.stamp))
-        if not self._outputs.wanted():
-            self._statistics.dropped('no_subscriber')
-            if self._outputs.wanted('camera_info'):
-                with suppress(FrameError):
-                    self._outputs.publish_camera_info(
-                        message.header, self._camera_info, frames.size(message))
-        elif self._newest.put((message, time.monotonic())):
-            self._statistics.dropped('superseded')
+    def _wait(self, stream: CameraStream, message: Any, received: float) -> None:
+        if self._newest.put(stream, (message, received)):
+            stream.statistics.dropped('superseded')
             self._operation.lost()
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         configured = self._operation is not None
@@ -265,7 +207,7 @@ class SegmentationNode(LifecycleNode):
         except (ValueError, OSError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._worker is not None and settings.min_confidence != self._settings.min_confidence:
-            self._outputs.publish_label_info(settings.min_confidence)
+            self._publish_label_info(settings)
         self._settings = settings
         if configured and any(change.name == 'input_height' for change in changes):
             self._operation.retry()
@@ -281,13 +223,17 @@ class SegmentationNode(LifecycleNode):
         response.message = 'measuring anew with the next frame that is labelled'
         return response
 
+    def _publish_label_info(self, settings: Settings) -> None:
+        for stream in self._streams:
+            stream.outputs.publish_label_info(settings.min_confidence)
+
     def _work(self, newest: NewestFrame) -> None:
         try:
             with ThreadPoolExecutor(1, 'publishing') as publisher:
                 published = publisher.submit(lambda: None)
-                for item in iter(newest.take, None):
+                for stream, item in iter(newest.take, None):
                     taken = time.monotonic()
-                    publish = self._label(*item, taken, published.result)
+                    publish = self._label(stream, *item, taken, published.result)
                     # Labels are valid until the call after the next.
                     published.result()
                     if publish is not None:
@@ -307,7 +253,12 @@ class SegmentationNode(LifecycleNode):
         self.finished.set_exception(error)
 
     def _label(
-        self, message: Any, received: float, taken: float, finish: Callable[[], object],
+        self,
+        stream: CameraStream,
+        message: Any,
+        received: float,
+        taken: float,
+        finish: Callable[[], object],
     ) -> Callable[[], None] | None:
         """Return what publishes the labels of an image, or None if it could not be labelled."""
         settings = self._settings
@@ -316,58 +267,37 @@ class SegmentationNode(LifecycleNode):
             frame = frames.decode(message)
             times.append(time.monotonic())
             segmentation = self._operation.segment(
-                partial(frames.decode, message), frame, settings,
-                confidence=self._outputs.wanted('confidence'), finish=finish)
+                stream.camera, partial(frames.decode, message), frame, settings,
+                confidence=stream.outputs.wanted('confidence'), finish=finish)
             times.append(time.monotonic())
         except FrameError as error:
-            self._drop(error.reason, str(error))
+            stream.drop(error.reason, str(error))
             return None
         except NonFiniteOutput as error:
-            self._drop('non_finite_output', str(error))
+            stream.drop('non_finite_output', str(error))
             return None
         except Cancelled:
-            self._statistics.dropped('deactivated')
+            stream.statistics.dropped('deactivated')
             return None
-        return partial(
-            self._publish, message.header, frame, segmentation, settings, times)
-
-    def _publish(
-        self,
-        header: Header,
-        frame: np.ndarray,
-        segmentation: Segmentation,
-        settings: Settings,
-        times: Sequence[float],
-    ) -> None:
-        self._outputs.publish(header, frame, segmentation, self._camera_info, settings)
-        latency = (self.get_clock().now().nanoseconds - _nanoseconds(header.stamp)) / 1e9
-        self._statistics.labelled(
-            latency if 0 <= latency < MAX_LATENCY_S else None,
-            dict(zip(STEPS, np.diff([*times, time.monotonic()]))))
-
-    def _drop(self, reason: str, why: str) -> None:
-        self._statistics.dropped(reason)
-        self.get_logger().warning(
-            f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
+        return partial(stream.publish, message.header, frame, segmentation, settings, times)
 
     def _publish_diagnostics(self) -> None:
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [self._status(stream) for stream in self._streams]
+        self._diagnostics.publish(message)
+
+    def _status(self, stream: CameraStream) -> DiagnosticStatus:
         facts, paused, warning = {}, '', ''
         if self._operation is not None:
             facts, paused, warning = (
                 self._operation.facts(), self._operation.paused,
-                self._operation.warning() or self._outputs.warning())
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [self._statistics.report(
-            f'{self.get_fully_qualified_name()}: segmentation', facts,
-            active=self._worker is not None, stale_after=self._settings.stale_after,
-            paused=paused, warning=warning)]
-        self._diagnostics.publish(message)
-
-
-def _nanoseconds(stamp: Time) -> int:
-    # Not rclpy.time.Time: it refuses what is before 1970, and stamps are what they are.
-    return 10 ** 9 * stamp.sec + stamp.nanosec
+                self._operation.warning() or stream.outputs.warning())
+        return stream.statistics.report(
+            ' '.join(filter(None, (
+                f'{self.get_fully_qualified_name()}: segmentation', stream.camera))),
+            facts, active=self._worker is not None, stale_after=self._settings.stale_after,
+            paused=paused, warning=warning)
 
 
 def main() -> NoReturn:
