@@ -151,8 +151,8 @@ def test_every_parameter_is_described(node, configured):
     assert set(own) == {
         'weights', 'engine', 'device', 'precision', 'threads', 'image_transport', 'cameras',
         'input_height', 'target_fps', 'headroom', 'offered_weights', 'drivable_classes',
-        'min_confidence', 'opacity', 'jpeg_quality', 'camera_pose', 'rectified', 'base_frame', 'grid_length',
-        'grid_width', 'grid_resolution', 'stale_after', 'autostart'}
+        'min_confidence', 'opacity', 'jpeg_quality', 'camera_pose', 'rectified', 'base_frame',
+        'grid_length', 'grid_width', 'grid_resolution', 'stale_after', 'autostart'}
     for name, descriptor in own.items():
         assert descriptor.description.endswith('.'), name
     integers = {name: own[name].integer_range[0] for name in (
