@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from launch import LaunchContext
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.actions import IncludeLaunchDescription
+from launch.actions import OpaqueFunction
 from launch.actions import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -55,6 +57,7 @@ def generate_launch_description() -> LaunchDescription:
                 f'" in ("", "{SYNTHETIC}") else ""']),
             description='Where the camera is on the vehicle, by default that of the synthetic '
             'scene: "[x, y, z, roll, pitch, yaw]".'),
+        OpaqueFunction(function=_refuse_cameras),
         # A path made of substitutions would hide that file's arguments from --show-args.
         IncludeLaunchDescription(PythonLaunchDescriptionSource(
             str(Path(__file__).with_name('segmentation.launch.py')))),
@@ -75,3 +78,8 @@ def generate_launch_description() -> LaunchDescription:
             ros_arguments=['--log-level', LaunchConfiguration('log_level')],
             output='screen', on_exit=Shutdown(reason='camera_simulator_node ended')),
     ])
+
+
+def _refuse_cameras(context: LaunchContext) -> None:
+    if context.launch_configurations.get('cameras'):
+        raise ValueError('the demo has a single camera; cameras is for segmentation.launch.py')

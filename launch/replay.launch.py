@@ -65,6 +65,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def _choose_transport(context: LaunchContext) -> None:
     arguments = context.launch_configurations
+    if arguments.get('cameras'):
+        raise ValueError('a replay has a single camera; cameras is for segmentation.launch.py')
     _, kind = LiveEvaluation(
         bag=Path(arguments['bag']), out=Path(arguments['out']),
         image_topic=arguments['topic'] or None, labels_topic=arguments['labels'] or None).topics()

@@ -88,7 +88,7 @@ def generate_launch_description() -> LaunchDescription:
             'cameras', default_value='',
             description='Names of several cameras that share the network: "[front, left]". image '
             'and camera_info are then topics below each name, and so are the outputs; empty for '
-            'a single camera, or those of params_file.'),
+            'a single camera.'),
         DeclareLaunchArgument(
             'camera_pose', default_value='',
             description='Where the camera is on the vehicle, for the drivable area on the ground: '
@@ -157,9 +157,12 @@ def _launch(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _cameras(arguments: dict[str, str]) -> list[str]:
+    """Return the names of several cameras, none for a single one."""
     cameras = yaml.safe_load(arguments['cameras'] or '[]')
-    if not isinstance(cameras, list):
-        raise ValueError(f'cameras is {arguments["cameras"]}, expected a list: "[front, left]"')
+    if not isinstance(cameras, list) or not all(isinstance(name, str) for name in cameras):
+        raise ValueError(
+            f'cameras is {arguments["cameras"]}, expected a list of names: "[front, left]"')
+    cameras = [name for name in cameras if name]
     if cameras and arguments['camera_pose']:
         raise ValueError(
             'camera_pose is of a single camera; give NAME.camera_pose of each in a params_file')
@@ -167,7 +170,7 @@ def _cameras(arguments: dict[str, str]) -> list[str]:
         if cameras and arguments[name].startswith('/'):
             raise ValueError(
                 f'{name} is {arguments[name]}, expected a topic below the name of each camera')
-    return [str(camera) for camera in cameras]
+    return cameras
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> Shutdown:

@@ -58,18 +58,16 @@ class Client:
     A node in a context of its own, which works only while a test waits for something.
 
     :ivar namespace: Of the segmentation node that it asks and whose diagnostics it reads.
-    :ivar camera: Of that node, whose diagnostics it reads; empty for the only one.
     """
 
     def __init__(self) -> None:
         self.namespace = ''
-        self.camera = ''
         self._context = Context()
         rclpy.init(args=[], context=self._context)
         self.node = Node('client', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self._statuses: list[Status] = []
+        self._statuses: list[tuple[str, Status]] = []
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def close(self) -> None:
@@ -80,11 +78,11 @@ class Client:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name != f'{self.namespace}{NODE}: segmentation {self.camera}'.rstrip():
-                continue
-            self._statuses.append(Status(
-                status.level, status.message,
-                {pair.key: pair.value for pair in status.values}))
+            node, _, camera = status.name.partition(': segmentation')
+            if node == f'{self.namespace}{NODE}':
+                self._statuses.append((camera.strip(), Status(
+                    status.level, status.message,
+                    {pair.key: pair.value for pair in status.values})))
 
     def spin(self, seconds: float) -> None:
         """Receive for some time; for what is not to arrive."""
@@ -120,10 +118,17 @@ class Client:
         timeout_s: float = TIMEOUT_S,
     ) -> Status:
         """Return the first diagnostics from now on for which a condition is true."""
+        return self.status_of('', condition, timeout_s)
+
+    def status_of(
+        self, camera: str, condition: Callable[[Status], Any] = lambda status: True,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Status:
+        """Return the same of one of several cameras."""
         self._statuses.clear()
-        return self.until(
-            lambda: next((status for status in self._statuses if condition(status)), None),
-            timeout_s)
+        return self.until(lambda: next((
+            status for name, status in self._statuses if name == camera and condition(status)),
+            None), timeout_s)
 
     def call(self, service_type: type, name: str, **fields: object) -> Any:
         """Call a service of the segmentation node and return its response."""

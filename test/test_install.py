@@ -131,7 +131,8 @@ def test_the_parameter_file_holds_every_parameter_with_its_default():
     assert values.pop('autostart') is True
     for name in ('cameras', 'drivable_classes', 'offered_weights'):
         values[name] = tuple(values[name])
-    values['camera_poses'] = (tuple(values.pop('camera_pose')),)
+    assert values.pop('camera_pose') == [0.0] * 6
+    values['camera_poses'] = {}
     defaults = asdict(parameters.Settings())
     assert values == defaults
     assert {name: type(value) for name, value in values.items()} == {

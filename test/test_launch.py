@@ -203,7 +203,8 @@ def test_several_cameras_are_below_their_names(launch, client, tmp_path):
 
 
 @pytest.mark.parametrize('arguments, reason', [
-    (['cameras:=front'], 'cameras is front, expected a list: "[front, left]"'),
+    (['cameras:=front'], 'cameras is front, expected a list of names: "[front, left]"'),
+    (['cameras:=[1]'], 'cameras is [1], expected a list of names: "[front, left]"'),
     (['cameras:=[front]', 'image:=/camera/image'],
      'image is /camera/image, expected a topic below the name of each camera'),
     (['cameras:=[front, left]', 'camera_pose:=[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]'],
@@ -213,6 +214,17 @@ def test_cameras_that_do_not_fit_end_the_launch(launch, arguments, reason):
     process = launch('segmentation.launch.py', *arguments)
     assert process.wait() == 1
     assert process.lines[-1].endswith(reason)
+    assert 'process started' not in process.output
+
+
+@pytest.mark.parametrize('arguments, reason', [
+    (['demo.launch.py'], 'the demo has a single camera'),
+    (['replay.launch.py', 'bag:=/nowhere'], 'a replay has a single camera'),
+])
+def test_cameras_are_not_for_every_launch_file(launch, arguments, reason):
+    process = launch(*arguments, 'cameras:=[front, left]')
+    assert process.wait() == 1
+    assert reason in process.lines[-1]
     assert 'process started' not in process.output
 
 

@@ -1,10 +1,12 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""What the node does where memory runs out."""
+"""What the node does where memory runs out, and what it asks of a frame."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 import weakref
 
 from lmii_ros.engines import OutOfMemory
@@ -18,10 +20,27 @@ from lmii_ros.nodes.parameters import Settings  # noqa: E402
 FRAME = np.zeros((128, 192, 3), np.uint8)
 
 
-def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(rated_weights):
+@pytest.fixture
+def run():
+    """Return a function that gives an operation, closed after the test with all its threads."""
+    started = []
+
+    def start(settings):
+        started.append(operation.Operation(settings, logging.getLogger('test')))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.close()
+    for thread in threading.enumerate():
+        if thread.name == 'standby':
+            thread.join()
+
+
+def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(run, rated_weights):
     settings = Settings(
         weights=str(rated_weights), engine='torch', device='cpu', input_height=256)
-    running = operation.Operation(settings, logging.getLogger('test'))
+    running = run(settings)
     running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
     segment = running.segmenter.segment
     taken, free = [], []
@@ -47,3 +66,45 @@ def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(rated_weights
     running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
     assert running.segmenter.input_height == 256
     assert not running.warning()
+
+
+@pytest.mark.parametrize('cameras, leaves', [(('front',), False), (('front', 'left'), True)])
+def test_several_cameras_share_the_time(run, rated_weights, cameras, leaves):
+    settings = Settings(
+        weights=str(rated_weights), engine='torch', device='cpu', threads=1, target_fps=5.0,
+        cameras=cameras)
+    running = run(settings)
+    for _ in range(2):
+        for camera in cameras:
+            running.segment(
+                camera, lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    point = running.facts()['operating point']
+    assert point.endswith('as chosen')
+    deadline = time.monotonic() + (20.0 if leaves else 3.0)
+    while running.facts()['operating point'] == point and time.monotonic() < deadline:
+        # As if it took less than the 200 ms from one frame to the next, but not half of that.
+        running.labelled(0.15)
+        time.sleep(0.02)
+    assert (running.facts()['operating point'] != point) == leaves
+
+
+def test_a_camera_of_another_size_joins_at_the_chosen_point(run, rated_weights, caplog):
+    settings = Settings(
+        weights=str(rated_weights), engine='torch', device='cpu', threads=1, target_fps=2.0,
+        cameras=('front', 'left'))
+    running = run(settings)
+    other = np.zeros((96, 96, 3), np.uint8)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2 * operation.MAX_STRAY):
+            for camera, frame in (('front', FRAME), ('left', other)):
+                found = running.segment(
+                    camera, lambda: frame, frame, settings, confidence=False, finish=list)
+                assert found.labels.shape == frame.shape[:2]
+        assert caplog.text.count('candidates timed') == 1
+        # One alone that stays at another size is measured anew.
+        for _ in range(operation.MAX_STRAY + 1):
+            running.segment(
+                'left', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+            running.segment(
+                'front', lambda: other, other, settings, confidence=False, finish=list)
+    assert caplog.text.count('candidates timed') == 2

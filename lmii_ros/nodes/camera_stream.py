@@ -27,6 +27,7 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.frames import FrameError
 from lmii_ros.nodes.image_message import deserialize
 from lmii_ros.nodes.outputs import Outputs
+from lmii_ros.nodes.outputs import topic_below
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.statistics import FrameStatistics
@@ -55,6 +56,8 @@ class CameraStream:
         self.statistics = FrameStatistics()
         self.outputs: Outputs | None = None
         self._node = node
+        # Of its own: of what one logger is to tell now and then, it tells only what is first.
+        self._logger = node.get_logger().get_child(camera) if camera else node.get_logger()
         self._camera_info: CameraInfo | None = None
         self._subscriptions: list = []
 
@@ -64,38 +67,39 @@ class CameraStream:
 
         :param classes: The classes that the labels mean.
         """
-        self.outputs = Outputs(self._node, classes, self.camera)
+        self.outputs = Outputs(self._node, classes, self.camera, self._logger)
         self.statistics = FrameStatistics()
 
     def subscribe(
-        self, image_transport: str, wait: Callable[[CameraStream, Any, float], None],
+        self, image_transport: str, on_image: Callable[[CameraStream, Any, float], None],
     ) -> None:
         """
         Receive from now on.
 
         :param image_transport: ``raw`` or ``compressed``.
-        :param wait: Called from the executor's thread for each image whose labels are wanted, with
-            the message and the steady time when it came.
+        :param on_image: Called from the executor's thread for each image whose labels are wanted,
+            with the message and the steady time when it came.
         """
         # Sensor data (REP 2003), with its depth: what comes while the process does not get the
         # processor is counted as superseded, by the slot, and not lost unseen.
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        message_type, topic = Image, self._below('image')
+        # Another camera may be there than before.
+        self._camera_info = None
+        message_type, topic = Image, topic_below(self.camera, 'image')
         if image_transport == 'compressed':
             message_type, topic = CompressedImage, self._compressed_topic()
         self._subscriptions.append(self._node.create_subscription(
-            message_type, topic, partial(self._on_image, message_type.__name__, wait), sensor_data,
-            qos_overriding_options=QOS_OVERRIDES, raw=True))
+            message_type, topic, partial(self._on_image, message_type.__name__, on_image),
+            sensor_data, qos_overriding_options=QOS_OVERRIDES, raw=True))
         self._subscriptions.append(self._node.create_subscription(
-            CameraInfo, self._below('camera_info'), self._on_camera_info, sensor_data,
+            CameraInfo, topic_below(self.camera, 'camera_info'), self._on_camera_info, sensor_data,
             qos_overriding_options=QOS_OVERRIDES))
 
     def unsubscribe(self) -> None:
-        """Receive no more; another camera may be there when it goes on."""
+        """Receive no more."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
-        self._camera_info = None
 
     def close(self) -> None:
         """Remove the publishers."""
@@ -128,23 +132,19 @@ class CameraStream:
     def drop(self, reason: str, why: str) -> None:
         """Count a frame that cannot be labelled, and warn of it."""
         self.statistics.dropped(reason)
-        of = f' of {self.camera}' if self.camera else ''
-        self._node.get_logger().warning(
-            f'frame{of} dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
-
-    def _below(self, topic: str) -> str:
-        return f'{self.camera}/{topic}' if self.camera else topic
+        self._logger.warning(
+            f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
 
     def _compressed_topic(self) -> str:
         """Return the name below that of image, as image_transport has it, or its remapping."""
-        topic = self._below('image/compressed')
+        topic = topic_below(self.camera, 'image/compressed')
         resolve = self._node.resolve_topic_name
         if resolve(topic) != resolve(topic, only_expand=True):
             return topic
-        return resolve(self._below('image')) + '/compressed'
+        return resolve(topic_below(self.camera, 'image')) + '/compressed'
 
     def _on_image(
-        self, name: str, wait: Callable[[CameraStream, Any, float], None], data: bytes,
+        self, name: str, on_image: Callable[[CameraStream, Any, float], None], data: bytes,
     ) -> None:
         try:
             message = deserialize(data, name)
@@ -154,7 +154,7 @@ class CameraStream:
             return
         self.statistics.received(_nanoseconds(message.header.stamp))
         if self.outputs.wanted():
-            wait(self, message, time.monotonic())
+            on_image(self, message, time.monotonic())
             return
         self.statistics.dropped('no_subscriber')
         if self.outputs.wanted('camera_info'):

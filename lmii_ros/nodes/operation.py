@@ -8,9 +8,9 @@ import gc
 import math
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmii_ros.segmenter import Segmentation
     from lmii_ros.segmenter import Segmenter
 
+PREPARING = 'preparing the network, nothing is labelled'
 DECISION_PERIOD_S = 0.1
 SEARCH_LIMIT_S = 12.0
 """
@@ -47,15 +48,15 @@ So long after a switch no further network is made ready unless it is needed: tha
 and what has slowed them before may do so still.
 """
 MAX_STRAY = 10
-"""So many frames of another size in succession are labelled at the point that was chosen: a search
-for what may be a camera's glitch would stop all labels for seconds."""
+"""So many frames of another size in succession, of a camera, are labelled at the point that was
+chosen: a search for what may be a glitch would stop all labels for seconds."""
 
 
 @dataclass(frozen=True)
 class _Demand:
-    """What the operating point depends on; if it changes, the point is chosen anew."""
+    """What the operating point depends on besides the size of the frames; if it changes, the point
+    is chosen anew."""
 
-    frame_size: tuple[int, int]
     target_fps: float
     headroom: float
     offered_weights: tuple[str, ...]
@@ -95,8 +96,9 @@ class Operation:
             self.segmenter.prepare(self.segmenter.info.input_size)
         self._prepared: set[tuple[int, int]] = set()
         self._demand: _Demand | None = None
-        self._stray = 0
         self._frame_sizes: dict[str, tuple[int, int]] = {}
+        self._strays: Counter[str] = Counter()
+        self._judged = True
         self._standby: Standby | None = None
         self._controller: Controller | None = None
         self._choice: Choice | None = None
@@ -149,7 +151,7 @@ class Operation:
             self._demand = None
 
     def lost(self) -> None:
-        """Count a frame that came while another one was waiting already."""
+        """Count a frame that came while another one of its camera was waiting already."""
         self._lost += 1
 
     def facts(self) -> dict[str, object]:
@@ -224,9 +226,8 @@ class Operation:
         :raises NonFiniteOutput: If the network's output is not finite.
         :raises Cancelled: If a calibration was told to end.
         """
-        self._frame_sizes[camera] = frame.shape[:2]
         try:
-            self._settle(decode, frame.shape[:2], settings, confidence, finish)
+            self._settle(camera, decode, frame.shape[:2], settings, confidence, finish)
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
             return segmentation
@@ -251,7 +252,7 @@ class Operation:
         if controller is None:
             return
         lost, self._lost_seen = self._lost - self._lost_seen, self._lost
-        if self._stray:
+        if not self._judged:
             # It may take seconds to prepare for its size, which says nothing of the point.
             return
         working_s = self._standby.working_s
@@ -272,6 +273,7 @@ class Operation:
 
     def _settle(
         self,
+        camera: str,
         decode: Callable[[], np.ndarray],
         frame_size: tuple[int, int],
         settings: Settings,
@@ -279,34 +281,42 @@ class Operation:
         finish: Callable[[], object],
     ) -> None:
         demand = _Demand(
-            frame_size, settings.target_fps, settings.headroom, settings.offered_weights,
+            settings.target_fps, settings.headroom, settings.offered_weights,
             settings.input_height, settings.min_confidence > 0)
         anew = self._calibrate_anew.is_set()
-        if not anew and self._demand is not None:
-            if demand == self._demand:
-                self._stray = 0
+        if demand == self._demand and not anew:
+            known_size = self._frame_sizes.get(camera)
+            self._judged = frame_size == known_size
+            if self._judged:
+                self._strays[camera] = 0
                 return
-            if demand == replace(self._demand, frame_size=frame_size):
-                if self._choice is None:
-                    if self._made_do or self.segmenter.input_size(frame_size) in self._prepared:
-                        return
-                elif self._stray < MAX_STRAY:
-                    self._stray += 1
+            if self._choice is None:
+                if self._made_do or self.segmenter.input_size(frame_size) in self._prepared:
+                    self._frame_sizes[camera] = frame_size
                     return
+            elif known_size is None:
+                self._join(camera, frame_size, finish)
+                return
+            elif self._strays[camera] < MAX_STRAY:
+                self._strays[camera] += 1
+                return
         self._calibrate_anew.clear()
         # Should it be cancelled, or fail, nothing has been settled.
         self._demand = None
         self._made_do = ''
-        self._stray = 0
+        self._judged = False
+        self._strays.clear()
+        self._frame_sizes[camera] = frame_size
         finish()
         self._settings = settings
         labels_already = self._choice is not None or bool(self._prepared)
         try:
             if settings.target_fps:
-                self._choose(decode, demand, confidence or demand.by_confidence, anew)
+                self._choose(
+                    decode, frame_size, demand, confidence or demand.by_confidence, anew)
             else:
                 self._stop_control()
-                self._fix(demand)
+                self._fix(frame_size, demand)
         except ValueError as error:
             if not labels_already:
                 raise NodeFailed(f'no operating point: {error}') from error
@@ -317,11 +327,31 @@ class Operation:
             raise
         self._demand = demand
 
-    def _fix(self, demand: _Demand) -> None:
+    def _join(
+        self, camera: str, frame_size: tuple[int, int], finish: Callable[[], object],
+    ) -> None:
+        """Label a camera that has not been seen before at the point that was chosen for others."""
+        is_new = frame_size not in self._frame_sizes.values()
+        self._frame_sizes[camera] = frame_size
+        if not is_new:
+            return
+        finish()
+        self.paused = PREPARING
+        try:
+            self.segmenter.prepare(frame_size)
+        finally:
+            self.paused = ''
+        if self._standby is not None:
+            # What is ready there is not for this size.
+            self._standby.close()
+            self._standby = self._new_standby()
+            self._make_ready()
+
+    def _fix(self, frame_size: tuple[int, int], demand: _Demand) -> None:
         """Label at the point that the parameters name."""
         from lmii_ros import weights
         settings, segmenter = self._settings, self.segmenter
-        self.paused = 'preparing the network, nothing is labelled'
+        self.paused = PREPARING
         try:
             if self._choice is not None:
                 segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
@@ -329,22 +359,27 @@ class Operation:
                 self._prepared.clear()
             segmenter.input_height = demand.input_height
             self.segmenter = segmenter
-            input_size = segmenter.input_size(demand.frame_size)
+            input_size = segmenter.input_size(frame_size)
             if input_size in self._prepared:
                 return
-            height, width = demand.frame_size
+            height, width = frame_size
             self._logger.info(
                 f'frames of {width}x{height}: preparing the network for '
                 f'{input_size[1]}x{input_size[0]}, which may take some seconds')
             # Where memory runs out, the frame itself will find out, and make do with less.
             with suppress(OutOfMemory):
-                segmenter.prepare(demand.frame_size)
+                segmenter.prepare(frame_size)
                 self._prepared.add(input_size)
         finally:
             self.paused = ''
 
     def _choose(
-        self, decode: Callable[[], np.ndarray], demand: _Demand, confidence: bool, anew: bool,
+        self,
+        decode: Callable[[], np.ndarray],
+        frame_size: tuple[int, int],
+        demand: _Demand,
+        confidence: bool,
+        anew: bool,
     ) -> None:
         """Find and take the best point for the target rate."""
         from lmii_ros.operating_point.controller import Controller
@@ -352,24 +387,28 @@ class Operation:
         try:
             # What is still being made ready would slow what is measured.
             self._stop_control(wait=True)
-            choice, ladder = self._search(decode, demand, confidence, anew)
+            choice, ladder = self._search(decode, frame_size, demand, confidence, anew)
             if not choice.fits:
                 self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
             segmenter = self._make(choice.timing.candidate.point)
         finally:
             self.paused = ''
         self._choice = choice
-        self._standby = Standby(
-            self._make, self._logger, lowest_priority=not segmenter.engine.keeps_priority)
         self._lost_seen = self._lost
         self._switched_at = -math.inf
         self.segmenter = segmenter
+        self._standby = self._new_standby()
         self._controller = Controller(
             ladder, ladder.index(choice.timing), self._settings.frame_rate, demand.headroom)
         self._make_ready()
 
     def _search(
-        self, decode: Callable[[], np.ndarray], demand: _Demand, confidence: bool, anew: bool,
+        self,
+        decode: Callable[[], np.ndarray],
+        frame_size: tuple[int, int],
+        demand: _Demand,
+        confidence: bool,
+        anew: bool,
     ) -> tuple[Choice, list[Timing]]:
         from lmii_ros.operating_point.calibration import Calibration
         from lmii_ros.operating_point.candidates import candidates
@@ -377,7 +416,7 @@ class Operation:
         from lmii_ros.operating_point.search import ladder
         from lmii_ros.operating_point.search import search
         settings = self._settings
-        height, width = demand.frame_size
+        height, width = frame_size
         count = len(settings.cameras)
         target = f'{demand.target_fps:g} frames/s of {width}x{height}' + (
             f' from each of {count} cameras' if count > 1 else '')
@@ -403,6 +442,10 @@ class Operation:
                 f'the search was ended after {SEARCH_LIMIT_S:g} s and goes on at the next start; '
                 'lmii tune does all of it')
         return choice, ladder(points, choice)
+
+    def _new_standby(self) -> Standby:
+        return Standby(
+            self._make, self._logger, lowest_priority=not self.segmenter.engine.keeps_priority)
 
     def _make(self, point: OperatingPoint) -> Segmenter:
         segmenter = self._load(point.weights, point.precision, point.input_height)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,10 +67,14 @@ class Outputs:
     :param node: The node; the topics are private to it.
     :param classes: The classes that the labels mean.
     :param camera: Name that the topics are below; empty for none.
+    :param logger: For what is wrong with this camera.
     """
 
-    def __init__(self, node: LifecycleNode, classes: ClassTable, camera: str) -> None:
+    def __init__(
+        self, node: LifecycleNode, classes: ClassTable, camera: str, logger: Any,
+    ) -> None:
         self._node = node
+        self._logger = logger
         self._classes = classes
         self._camera = camera
         self._palette = classes.palette()
@@ -92,9 +97,9 @@ class Outputs:
             raise
 
     def _create(self, name: str, message_type: type, qos: QoSProfile) -> None:
-        topic = '/'.join(filter(None, ('~', self._camera, name)))
         self._publishers[name] = self._node.create_lifecycle_publisher(
-            message_type, topic, qos, qos_overriding_options=QOS_OVERRIDES)
+            message_type, f'~/{topic_below(self._camera, name)}', qos,
+            qos_overriding_options=QOS_OVERRIDES)
 
     def close(self) -> None:
         """Remove the publishers."""
@@ -169,7 +174,7 @@ class Outputs:
         except CameraError as error:
             reason = f'nothing of the drivable area is published on the ground: {error}'
             if reason != self._no_ground:
-                self._node.get_logger().warning(reason)
+                self._logger.warning(reason)
             self._no_ground = reason
             return
         self._no_ground = ''
@@ -196,7 +201,7 @@ class Outputs:
         try:
             ground.check_size(camera_info, frame_size)
         except CameraError as error:
-            self._node.get_logger().warning(
+            self._logger.warning(
                 f'{error}: not passed on', throttle_duration_sec=MISMATCH_WARNING_PERIOD_S)
             return
         # A copy, since executor and worker may both be at it.
@@ -233,6 +238,11 @@ class _Pictures:
     def overlay(self) -> np.ndarray:
         return rendering.overlay(
             self._frame, self.labels, self.drivable, self._palette, self._settings.opacity)
+
+
+def topic_below(camera: str, topic: str) -> str:
+    """Return the name of a topic of a camera; of the only one, if that has no name."""
+    return f'{camera}/{topic}' if camera else topic
 
 
 def _jpeg(picture: np.ndarray, quality: int) -> bytes:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import fields
 from dataclasses import replace
 import math
 import re
 from typing import Iterable
+from typing import Mapping
 
 from rcl_interfaces.msg import FloatingPointRange
 from rcl_interfaces.msg import IntegerRange
@@ -127,8 +129,6 @@ DESCRIPTORS = (
         floating_point_range=[FloatingPointRange(from_value=0.1, to_value=3600.0)]),
 )
 
-_NO_POSE = (0.0,) * 6
-
 
 class SettingsError(ValueError):
     """Parameter values that cannot be used; the message is the reason for the user."""
@@ -153,8 +153,8 @@ class Settings:
     min_confidence: float = 0.0
     opacity: float = 0.5
     jpeg_quality: int = 80
-    camera_poses: tuple[tuple[float, ...], ...] = (_NO_POSE,)
-    """Of each of the cameras; these are parameters of their own, see :func:`pose_parameter`."""
+    camera_poses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By camera, of those that are told; parameters of their own, see :func:`pose_parameter`."""
     rectified: bool = False
     base_frame: str = 'base_link'
     grid_length: float = 30.0
@@ -176,7 +176,7 @@ class Settings:
                 raise SettingsError(
                     f'cameras has the name {camera!r}, expected letters, digits and underscores, '
                     'a digit not first')
-        for camera, pose in zip(self.cameras, self.camera_poses):
+        for camera, pose in self.camera_poses.items():
             _check_pose(pose_parameter(camera), pose)
         if not self.base_frame:
             raise SettingsError('base_frame is empty, expected the name of a frame')
@@ -186,12 +186,12 @@ class Settings:
                 f'cells, more than {MAX_CELLS}')
 
     def pose(self, camera: str) -> CameraPose:
-        """Return where one of the cameras is."""
-        return CameraPose(*self.camera_poses[self.cameras.index(camera)])
+        """Return where a camera is, all zeros if that is not told."""
+        return CameraPose(*self.camera_poses.get(camera, ()))
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second to hold, of all cameras."""
+        """Frames per second to hold, of all cameras together."""
         return self.target_fps * len(self.cameras)
 
     @property
@@ -217,10 +217,10 @@ class Settings:
         :raises SettingsError: If a value cannot be used, or not now.
         """
         given = _plain(parameters)
-        values = {field.name: given[field.name] for field in fields(self) if field.name in given}
-        values['camera_poses'] = tuple(
-            given.get(pose_parameter(camera), pose)
-            for camera, pose in zip(self.cameras, self.camera_poses))
+        values = {item.name: given[item.name] for item in fields(self) if item.name in given}
+        values['camera_poses'] = {**self.camera_poses, **{
+            camera: given[pose_parameter(camera)] for camera in self.cameras
+            if pose_parameter(camera) in given}}
         for name in _FIXED_WHILE_CONFIGURED:
             if configured and values.get(name, getattr(self, name)) != getattr(self, name):
                 raise SettingsError(
@@ -239,12 +239,11 @@ def declare(node: Node) -> Settings:
     declared = [
         _declare(node, descriptor.name, getattr(defaults, descriptor.name), descriptor)
         for descriptor in DESCRIPTORS]
-    cameras = _plain(declared).get('cameras', defaults.cameras)
-    defaults = Settings(cameras=cameras, camera_poses=(_NO_POSE,) * len(cameras))
-    declared += [
-        _declare(node, pose_parameter(camera), _NO_POSE, _pose_descriptor())
-        for camera in cameras]
-    return defaults.changed(declared, configured=False)
+    settings = defaults.changed(declared, configured=False)
+    poses = [
+        _declare(node, pose_parameter(camera), (0.0,) * 6, _pose_descriptor())
+        for camera in settings.cameras]
+    return settings.changed(poses, configured=False)
 
 
 def pose_parameter(camera: str) -> str:

@@ -126,7 +126,7 @@ class SegmentationNode(LifecycleNode):
         self._newest = newest
         try:
             for stream in self._streams:
-                stream.subscribe(self._settings.image_transport, self._wait)
+                stream.subscribe(self._settings.image_transport, self._on_image)
         except Exception as error:
             self._stop_receiving()
             return self._refuse('activate', error)
@@ -193,7 +193,7 @@ class SegmentationNode(LifecycleNode):
                     f'the frame in the network has not come back for {timeout_s:g} s'))
         self._newest = self._worker = None
 
-    def _wait(self, stream: CameraStream, message: Any, received: float) -> None:
+    def _on_image(self, stream: CameraStream, message: Any, received: float) -> None:
         if self._newest.put(stream, (message, received)):
             stream.statistics.dropped('superseded')
             self._operation.lost()
