@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import logging
 import threading
 import time
@@ -108,3 +109,23 @@ def test_a_camera_of_another_size_joins_at_the_chosen_point(run, rated_weights, 
             running.segment(
                 'front', lambda: other, other, settings, confidence=False, finish=list)
     assert caplog.text.count('candidates timed') == 2
+
+
+def test_each_size_is_prepared_before_its_frames_where_the_point_is_fixed(run, rated_weights):
+    settings = Settings(
+        weights=str(rated_weights), engine='torch', device='cpu', threads=1,
+        cameras=('front', 'left'))
+    running = run(settings)
+    frames = {'front': FRAME, 'left': np.zeros((128, 96, 3), np.uint8)}
+    prepared, prepare = [], running.segmenter.prepare
+    running.segmenter.prepare = lambda frame_size: (
+        prepared.append((running.paused, frame_size)), prepare(frame_size))
+    for height in (64, 128):
+        prepared.clear()
+        changed = replace(settings, input_height=height)
+        for _ in range(3):
+            for camera, frame in frames.items():
+                running.segment(
+                    camera, lambda: frame, frame, changed, confidence=False, finish=list)
+        assert prepared == [
+            (operation.PREPARING, frame.shape[:2]) for frame in frames.values()]

@@ -306,15 +306,17 @@ class Operation:
         self._made_do = ''
         self._judged = False
         self._strays.clear()
-        self._frame_sizes[camera] = frame_size
         finish()
         self._settings = settings
         labels_already = self._choice is not None or bool(self._prepared)
         try:
             if settings.target_fps:
+                self._frame_sizes[camera] = frame_size
                 self._choose(
                     decode, frame_size, demand, confidence or demand.by_confidence, anew)
             else:
+                # Others, with a size of their own, are prepared when they come.
+                self._frame_sizes = {camera: frame_size}
                 self._stop_control()
                 self._fix(frame_size, demand)
         except ValueError as error:
