@@ -88,7 +88,7 @@ def generate_launch_description() -> LaunchDescription:
             'cameras', default_value='',
             description='Names of several cameras that share the network: "[front, left]". image '
             'and camera_info are then topics below each name, and so are the outputs; empty for '
-            'a single camera.'),
+            'a single camera. Those in params_file alone are not known here.'),
         DeclareLaunchArgument(
             'camera_pose', default_value='',
             description='Where the camera is on the vehicle, for the drivable area on the ground: '

@@ -102,13 +102,35 @@ def test_a_camera_of_another_size_joins_at_the_chosen_point(run, rated_weights, 
                     camera, lambda: frame, frame, settings, confidence=False, finish=list)
                 assert found.labels.shape == frame.shape[:2]
         assert caplog.text.count('candidates timed') == 1
-        # One alone that stays at another size is measured anew.
-        for _ in range(operation.MAX_STRAY + 1):
-            running.segment(
-                'left', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
-            running.segment(
-                'front', lambda: other, other, settings, confidence=False, finish=list)
+        # What stays at another size is measured anew, once.
+        for _ in range(2 * operation.MAX_STRAY):
+            for camera, frame in (('left', FRAME), ('front', other)):
+                running.segment(
+                    camera, lambda: frame, frame, settings, confidence=False, finish=list)
     assert caplog.text.count('candidates timed') == 2
+
+
+@pytest.mark.parametrize('target_fps', [0.0, 2.0])
+def test_what_cannot_be_prepared_is_tried_once(run, rated_weights, monkeypatch, target_fps):
+    settings = Settings(
+        weights=str(rated_weights), engine='torch', device='cpu', threads=1,
+        target_fps=target_fps, cameras=('front', 'left'))
+    running = run(settings)
+    other = np.zeros((96, 160, 3), np.uint8)
+    running.segment('front', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    tried = []
+
+    def no_memory(frame_size):
+        tried.append(frame_size)
+        raise OutOfMemory('out of memory')
+
+    monkeypatch.setattr(running.segmenter, 'prepare', no_memory)
+    for _ in range(5):
+        for camera, frame in (('front', FRAME), ('left', other)):
+            running.segment(
+                camera, lambda: frame, frame, settings, confidence=False, finish=list)
+    assert tried == [other.shape[:2]]
+    assert not running.warning() and not running.paused
 
 
 def test_each_size_is_prepared_before_its_frames_where_the_point_is_fixed(run, rated_weights):

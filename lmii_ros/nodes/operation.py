@@ -305,6 +305,9 @@ class Operation:
         self._demand = None
         self._made_do = ''
         self._judged = False
+        # The others whose size is another one by now come anew.
+        self._frame_sizes = {
+            name: size for name, size in self._frame_sizes.items() if not self._strays[name]}
         self._strays.clear()
         finish()
         self._settings = settings
@@ -339,10 +342,10 @@ class Operation:
             return
         finish()
         self.paused = PREPARING
-        try:
+        # As in _fix.
+        with suppress(OutOfMemory):
             self.segmenter.prepare(frame_size)
-        finally:
-            self.paused = ''
+        self.paused = ''
         if self._standby is not None:
             # What is ready there is not for this size.
             self._standby.close()
@@ -368,10 +371,10 @@ class Operation:
             self._logger.info(
                 f'frames of {width}x{height}: preparing the network for '
                 f'{input_size[1]}x{input_size[0]}, which may take some seconds')
+            self._prepared.add(input_size)
             # Where memory runs out, the frame itself will find out, and make do with less.
             with suppress(OutOfMemory):
                 segmenter.prepare(frame_size)
-                self._prepared.add(input_size)
         finally:
             self.paused = ''
 
