@@ -22,12 +22,12 @@ from sensor_msgs.msg import Image
 from lmii_ros import frames
 from lmii_ros.benchmark import interleaved
 from lmii_ros.nodes import child_nodes
+from lmii_ros.nodes.camera_stream import STEPS
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.outputs import TOPICS
 from lmii_ros.nodes.process import keep_freed_memory
 from lmii_ros.nodes.process import shut_down
-from lmii_ros.nodes.segmentation_node import STEPS
 from lmii_ros.nodes.statistics import DROPPED
 from lmii_ros.segmenter import Segmenter
 
