@@ -38,11 +38,16 @@ def run():
             thread.join()
 
 
+def label(running, camera, frame, settings):
+    """Label a frame, of which nobody needs the confidence."""
+    return running.segment(camera, lambda: frame, frame, settings, confidence=False, finish=list)
+
+
 def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(run, rated_weights):
     settings = Settings(
         weights=str(rated_weights), engine='torch', device='cpu', input_height=256)
     running = run(settings)
-    running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    label(running, '', FRAME, settings)
     segment = running.segmenter.segment
     taken, free = [], []
 
@@ -55,16 +60,16 @@ def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(run, rated_we
         return segment(frames, **options)
 
     running.segmenter.segment = little_memory
-    found = running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    found = label(running, '', FRAME, settings)
     assert found.labels.shape == FRAME.shape[:2]
     assert running.segmenter.input_height == 128
     assert free == [True]
     assert running.warning() == (
         'memory ran out: at input height 128 instead of 256; set input_height to try again')
-    running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    label(running, '', FRAME, settings)
     assert running.segmenter.input_height == 128
     running.retry()
-    running.segment('', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    label(running, '', FRAME, settings)
     assert running.segmenter.input_height == 256
     assert not running.warning()
 
@@ -77,8 +82,7 @@ def test_several_cameras_share_the_time(run, rated_weights, cameras, leaves):
     running = run(settings)
     for _ in range(2):
         for camera in cameras:
-            running.segment(
-                camera, lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+            label(running, camera, FRAME, settings)
     point = running.facts()['operating point']
     assert point.endswith('as chosen')
     deadline = time.monotonic() + (20.0 if leaves else 3.0)
@@ -98,15 +102,13 @@ def test_a_camera_of_another_size_joins_at_the_chosen_point(run, rated_weights, 
     with caplog.at_level(logging.INFO):
         for _ in range(2 * operation.MAX_STRAY):
             for camera, frame in (('front', FRAME), ('left', other)):
-                found = running.segment(
-                    camera, lambda: frame, frame, settings, confidence=False, finish=list)
+                found = label(running, camera, frame, settings)
                 assert found.labels.shape == frame.shape[:2]
         assert caplog.text.count('candidates timed') == 1
         # What stays at another size is measured anew, once.
         for _ in range(2 * operation.MAX_STRAY):
             for camera, frame in (('left', FRAME), ('front', other)):
-                running.segment(
-                    camera, lambda: frame, frame, settings, confidence=False, finish=list)
+                label(running, camera, frame, settings)
     assert caplog.text.count('candidates timed') == 2
 
 
@@ -117,7 +119,7 @@ def test_what_cannot_be_prepared_is_tried_once(run, rated_weights, monkeypatch, 
         target_fps=target_fps, cameras=('front', 'left'))
     running = run(settings)
     other = np.zeros((96, 160, 3), np.uint8)
-    running.segment('front', lambda: FRAME, FRAME, settings, confidence=False, finish=list)
+    label(running, 'front', FRAME, settings)
     tried = []
 
     def no_memory(frame_size):
@@ -127,8 +129,7 @@ def test_what_cannot_be_prepared_is_tried_once(run, rated_weights, monkeypatch, 
     monkeypatch.setattr(running.segmenter, 'prepare', no_memory)
     for _ in range(5):
         for camera, frame in (('front', FRAME), ('left', other)):
-            running.segment(
-                camera, lambda: frame, frame, settings, confidence=False, finish=list)
+            label(running, camera, frame, settings)
     assert tried == [other.shape[:2]]
     assert not running.warning() and not running.paused
 
@@ -147,7 +148,6 @@ def test_each_size_is_prepared_before_its_frames_where_the_point_is_fixed(run, r
         changed = replace(settings, input_height=height)
         for _ in range(3):
             for camera, frame in frames.items():
-                running.segment(
-                    camera, lambda: frame, frame, changed, confidence=False, finish=list)
+                label(running, camera, frame, changed)
         assert prepared == [
             (operation.PREPARING, frame.shape[:2]) for frame in frames.values()]

@@ -129,6 +129,10 @@ class CameraStream:
             latency if 0 <= latency < MAX_LATENCY_S else None,
             dict(zip(STEPS, np.diff([*times, time.monotonic()]))))
 
+    def warning(self) -> str:
+        """Return why an output with subscribers is not published, '' where all are."""
+        return self.outputs.warning() if self.outputs is not None else ''
+
     def drop(self, reason: str, why: str) -> None:
         """Count a frame that cannot be labelled, and warn of it."""
         self.statistics.dropped(reason)

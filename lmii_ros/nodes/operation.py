@@ -65,6 +65,15 @@ class _Demand:
     """Whether labels depend on the confidence, so that it is computed for every frame."""
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """What is measured of a frame: its decoding too, and the confidence if that is wanted."""
+
+    decode: Callable[[], np.ndarray]
+    frame_size: tuple[int, int]
+    confidence: bool
+
+
 class Operation:
     """
     The network that labels, and which one that is.
@@ -226,21 +235,22 @@ class Operation:
         :raises NonFiniteOutput: If the network's output is not finite.
         :raises Cancelled: If a calibration was told to end.
         """
-        try:
-            self._settle(camera, decode, frame.shape[:2], settings, confidence, finish)
+        def label() -> Segmentation:
             segmentation, = self.segmenter.segment(
                 [frame], confidence=confidence, min_confidence=settings.min_confidence)
             return segmentation
+
+        try:
+            self._settle(camera, _Sample(decode, frame.shape[:2], confidence), settings, finish)
+            return label()
         except OutOfMemory as error:
             finish()
             self._make_do(error, frame.shape[:2])
         # Only here, since the error holds the memory that the failed attempt had got.
         try:
-            segmentation, = self.segmenter.segment(
-                [frame], confidence=confidence, min_confidence=settings.min_confidence)
+            return label()
         except OutOfMemory as error:
             raise NodeFailed(f'{error}; use a smaller network or input_height') from error
-        return segmentation
 
     def labelled(self, took_s: float) -> None:
         """
@@ -272,14 +282,9 @@ class Operation:
             self._make_ready()
 
     def _settle(
-        self,
-        camera: str,
-        decode: Callable[[], np.ndarray],
-        frame_size: tuple[int, int],
-        settings: Settings,
-        confidence: bool,
-        finish: Callable[[], object],
+        self, camera: str, sample: _Sample, settings: Settings, finish: Callable[[], object],
     ) -> None:
+        frame_size = sample.frame_size
         demand = _Demand(
             settings.target_fps, settings.headroom, settings.offered_weights,
             settings.input_height, settings.min_confidence > 0)
@@ -315,8 +320,7 @@ class Operation:
         try:
             if settings.target_fps:
                 self._frame_sizes[camera] = frame_size
-                self._choose(
-                    decode, frame_size, demand, confidence or demand.by_confidence, anew)
+                self._choose(sample, demand, anew=anew)
             else:
                 # Others, with a size of their own, are prepared when they come.
                 self._frame_sizes = {camera: frame_size}
@@ -378,21 +382,14 @@ class Operation:
         finally:
             self.paused = ''
 
-    def _choose(
-        self,
-        decode: Callable[[], np.ndarray],
-        frame_size: tuple[int, int],
-        demand: _Demand,
-        confidence: bool,
-        anew: bool,
-    ) -> None:
+    def _choose(self, sample: _Sample, demand: _Demand, *, anew: bool) -> None:
         """Find and take the best point for the target rate."""
         from lmii_ros.operating_point.controller import Controller
         self.paused = 'calibrating, nothing is labelled'
         try:
             # What is still being made ready would slow what is measured.
             self._stop_control(wait=True)
-            choice, ladder = self._search(decode, frame_size, demand, confidence, anew)
+            choice, ladder = self._search(sample, demand, anew=anew)
             if not choice.fits:
                 self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
             segmenter = self._make(choice.timing.candidate.point)
@@ -408,12 +405,7 @@ class Operation:
         self._make_ready()
 
     def _search(
-        self,
-        decode: Callable[[], np.ndarray],
-        frame_size: tuple[int, int],
-        demand: _Demand,
-        confidence: bool,
-        anew: bool,
+        self, sample: _Sample, demand: _Demand, *, anew: bool,
     ) -> tuple[Choice, list[Timing]]:
         from lmii_ros.operating_point.calibration import Calibration
         from lmii_ros.operating_point.candidates import candidates
@@ -421,15 +413,15 @@ class Operation:
         from lmii_ros.operating_point.search import ladder
         from lmii_ros.operating_point.search import search
         settings = self._settings
-        height, width = frame_size
+        height, width = sample.frame_size
         count = len(settings.cameras)
         target = f'{demand.target_fps:g} frames/s of {width}x{height}' + (
             f' from each of {count} cameras' if count > 1 else '')
         started = time.monotonic()
         offered = offers(demand.offered_weights, settings.weights)
         calibration = Calibration(
-            decode, offered, engine=settings.engine, device=settings.device,
-            threads=settings.threads, confidence=confidence,
+            sample.decode, offered, engine=settings.engine, device=settings.device,
+            threads=settings.threads, confidence=sample.confidence or demand.by_confidence,
             transport=settings.image_transport, anew=anew,
             cancelled=self._cancelled.is_set,
             progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))

@@ -218,9 +218,9 @@ class Settings:
         """
         given = _plain(parameters)
         values = {item.name: given[item.name] for item in fields(self) if item.name in given}
+        cameras = {pose_parameter(camera): camera for camera in self.cameras}
         values['camera_poses'] = {**self.camera_poses, **{
-            camera: given[pose_parameter(camera)] for camera in self.cameras
-            if pose_parameter(camera) in given}}
+            cameras[name]: pose for name, pose in given.items() if name in cameras}}
         for name in _FIXED_WHILE_CONFIGURED:
             if configured and values.get(name, getattr(self, name)) != getattr(self, name):
                 raise SettingsError(

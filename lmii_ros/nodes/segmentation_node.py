@@ -15,7 +15,6 @@ from typing import Callable
 from typing import NoReturn
 
 from diagnostic_msgs.msg import DiagnosticArray
-from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
@@ -282,22 +281,20 @@ class SegmentationNode(LifecycleNode):
         return partial(stream.publish, message.header, frame, segmentation, settings, times)
 
     def _publish_diagnostics(self) -> None:
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [self._status(stream) for stream in self._streams]
-        self._diagnostics.publish(message)
-
-    def _status(self, stream: CameraStream) -> DiagnosticStatus:
         facts, paused, warning = {}, '', ''
         if self._operation is not None:
             facts, paused, warning = (
-                self._operation.facts(), self._operation.paused,
-                self._operation.warning() or stream.outputs.warning())
-        return stream.statistics.report(
-            ' '.join(filter(None, (
-                f'{self.get_fully_qualified_name()}: segmentation', stream.camera))),
-            facts, active=self._worker is not None, stale_after=self._settings.stale_after,
-            paused=paused, warning=warning)
+                self._operation.facts(), self._operation.paused, self._operation.warning())
+        name = f'{self.get_fully_qualified_name()}: segmentation'
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [
+            stream.statistics.report(
+                f'{name} {stream.camera}'.rstrip(), facts, active=self._worker is not None,
+                stale_after=self._settings.stale_after, paused=paused,
+                warning=warning or stream.warning())
+            for stream in self._streams]
+        self._diagnostics.publish(message)
 
 
 def main() -> NoReturn:
