@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import gc
-import math
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,32 +19,16 @@ from lmii_ros.engines import OutOfMemory
 from lmii_ros.nodes.parameters import MIN_INPUT_HEIGHT
 from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.process import NodeFailed
-from lmii_ros.nodes.standby import Standby
+from lmii_ros.nodes.rate_keeper import RateKeeper
+from lmii_ros.nodes.rate_keeper import Sample
+from lmii_ros.nodes.rate_keeper import find
 
 if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
-    from lmii_ros.operating_point import Timing
-    from lmii_ros.operating_point.controller import Controller
-    from lmii_ros.operating_point.search import Choice
     from lmii_ros.segmenter import Segmentation
     from lmii_ros.segmenter import Segmenter
 
 PREPARING = 'preparing the network, nothing is labelled'
-DECISION_PERIOD_S = 0.1
-SEARCH_LIMIT_S = 12.0
-"""
-So long a node that waits for its first labels looks for a better point; with what there must be to
-fall back on, it takes some 15 s on two cores. What was timed is kept, so the next search goes on.
-"""
-MAX_BLIND_S = 10.0
-"""So long frames are not judged while a network is made ready beside them, which slows them."""
-MAX_BLIND_OVERLOADED_S = 3.0
-"""The same after a step down, for it may not have been enough."""
-CALM_S = 20.0
-"""
-So long after a switch no further network is made ready unless it is needed: that slows the frames,
-and what has slowed them before may do so still.
-"""
 MAX_STRAY = 10
 """So many frames of another size in succession, of a camera, are labelled at the point that was
 chosen: a search for what may be a glitch would stop all labels for seconds."""
@@ -63,15 +45,6 @@ class _Demand:
     input_height: int
     by_confidence: bool
     """Whether labels depend on the confidence, so that it is computed for every frame."""
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """What is measured of a frame: its decoding too, and the confidence if that is wanted."""
-
-    decode: Callable[[], np.ndarray]
-    frame_size: tuple[int, int]
-    confidence: bool
 
 
 class Operation:
@@ -108,14 +81,9 @@ class Operation:
         self._frame_sizes: dict[str, tuple[int, int]] = {}
         self._strays: Counter[str] = Counter()
         self._judged = True
-        self._standby: Standby | None = None
-        self._controller: Controller | None = None
-        self._choice: Choice | None = None
-        self._next_decision = 0.0
-        self._switched_at = -math.inf
-        self._beside_standby = False
-        self._lost = 0
-        self._lost_seen = 0
+        self._keeper: RateKeeper | None = None
+        self._chosen = False
+        """Whether the live network was chosen for a target rate, not by the parameters."""
         self._switches = 0
         self._made_do = ''
         self.paused = ''
@@ -147,7 +115,7 @@ class Operation:
 
     def close(self) -> None:
         """Release what is held besides the live network."""
-        self._stop_control()
+        self._stop_keeping()
         gc.unfreeze()
 
     def calibrate(self) -> None:
@@ -161,11 +129,13 @@ class Operation:
 
     def lost(self) -> None:
         """Count a frame that came while another one of its camera was waiting already."""
-        self._lost += 1
+        keeper = self._keeper
+        if keeper is not None:
+            keeper.lost()
 
     def facts(self) -> dict[str, object]:
         """Return what diagnostics tell."""
-        segmenter, controller, choice = self.segmenter, self._controller, self._choice
+        segmenter, keeper = self.segmenter, self._keeper
         facts: dict[str, object] = {
             'weights': segmenter.weight_file.name,
             'network': segmenter.info.network,
@@ -174,42 +144,20 @@ class Operation:
             'precision': segmenter.engine.precision,
             'input height': segmenter.input_height or segmenter.info.input_size[0],
         }
-        if controller is not None and choice is not None:
-            timing = controller.ladder[controller.index]
-            facts |= {
-                'target rate (Hz)': f'{self._settings.target_fps:g}',
-                'expected mIoU (%)': f'{100 * timing.candidate.miou:.1f}',
-                'calibrated p90 (ms)': f'{1000 * timing.p90_s:.1f}',
-                'budget (ms)': f'{1000 * choice.budget_s:.1f}',
-                'operating point': f'{timing.candidate.point}, ' + (
-                    'as chosen' if timing == choice.timing else
-                    'stepped down' if timing.p90_s < choice.timing.p90_s else 'stepped up'),
-                'switches': self._switches,
-            }
-            miss = self._miss()
-            if miss:
-                facts['misses the target'] = miss
+        if keeper is not None:
+            facts |= keeper.facts() | {'switches': self._switches}
         return facts
 
     def warning(self) -> str:
         """Return what diagnostics warn of, empty for nothing."""
         if self._made_do:
             return self._made_do
-        controller = self._controller
-        if self._settings.target_fps and controller is None and self._demand is not None:
+        keeper = self._keeper
+        if keeper is not None:
+            return keeper.warning()
+        if self._settings.target_fps and self._demand is not None:
             return 'the target rate is not kept: the log tells why'
-        if controller is not None and controller.overloaded and not controller.lower:
-            return 'too slow for the target even at the fastest operating point'
-        miss = self._miss()
-        return miss and f'misses the target: {miss}'
-
-    def _miss(self) -> str:
-        """Return by how much nothing fits, empty if the machine has turned out faster."""
-        controller, choice = self._controller, self._choice
-        if choice is None or choice.fits or controller is not None and (
-                controller.ladder[controller.index].p90_s > choice.timing.p90_s):
-            return ''
-        return choice.miss()
+        return ''
 
     def segment(
         self,
@@ -241,7 +189,7 @@ class Operation:
             return segmentation
 
         try:
-            self._settle(camera, _Sample(decode, frame.shape[:2], confidence), settings, finish)
+            self._settle(camera, Sample(decode, frame.shape[:2], confidence), settings, finish)
             return label()
         except OutOfMemory as error:
             finish()
@@ -258,31 +206,20 @@ class Operation:
 
         :param took_s: Seconds from its taking until the next one could be taken.
         """
-        controller, now = self._controller, time.monotonic()
-        if controller is None:
+        keeper = self._keeper
+        if keeper is None:
             return
-        lost, self._lost_seen = self._lost - self._lost_seen, self._lost
         if not self._judged:
             # It may take seconds to prepare for its size, which says nothing of the point.
+            keeper.pass_over()
             return
-        working_s = self._standby.working_s
-        if self._beside_standby and not working_s:
-            controller.forget()
-        self._beside_standby = working_s > 0
-        if 0 < working_s < (MAX_BLIND_OVERLOADED_S if controller.overloaded else MAX_BLIND_S):
-            return
-        controller.labelled(now, took_s)
-        controller.lost(now, lost)
-        if now < self._next_decision:
-            return
-        self._next_decision = now + DECISION_PERIOD_S
-        if any(self._switch(wanted, now) for wanted in controller.decide(now)):
-            self._switched_at = now
-        elif controller.overloaded or now - self._switched_at >= CALM_S:
-            self._make_ready()
+        segmenter = keeper.labelled(took_s, self.segmenter)
+        if segmenter is not self.segmenter:
+            self.segmenter = segmenter
+            self._switches += 1
 
     def _settle(
-        self, camera: str, sample: _Sample, settings: Settings, finish: Callable[[], object],
+        self, camera: str, sample: Sample, settings: Settings, finish: Callable[[], object],
     ) -> None:
         frame_size = sample.frame_size
         demand = _Demand(
@@ -295,7 +232,7 @@ class Operation:
             if self._judged:
                 self._strays[camera] = 0
                 return
-            if self._choice is None:
+            if not self._chosen:
                 if self._made_do or self.segmenter.input_size(frame_size) in self._prepared:
                     self._frame_sizes[camera] = frame_size
                     return
@@ -316,15 +253,15 @@ class Operation:
         self._strays.clear()
         finish()
         self._settings = settings
-        labels_already = self._choice is not None or bool(self._prepared)
+        labels_already = self._chosen or bool(self._prepared)
         try:
             if settings.target_fps:
                 self._frame_sizes[camera] = frame_size
-                self._choose(sample, demand, anew=anew)
+                self._choose(sample, anew=anew)
             else:
                 # Others, with a size of their own, are prepared when they come.
                 self._frame_sizes = {camera: frame_size}
-                self._stop_control()
+                self._stop_keeping()
                 self._fix(frame_size, demand)
         except ValueError as error:
             if not labels_already:
@@ -350,11 +287,8 @@ class Operation:
         with suppress(OutOfMemory):
             self.segmenter.prepare(frame_size)
         self.paused = ''
-        if self._standby is not None:
-            # What is ready there is not for this size.
-            self._standby.close()
-            self._standby = self._new_standby()
-            self._make_ready()
+        if self._keeper is not None:
+            self._keeper.renew()
 
     def _fix(self, frame_size: tuple[int, int], demand: _Demand) -> None:
         """Label at the point that the parameters name."""
@@ -362,9 +296,9 @@ class Operation:
         settings, segmenter = self._settings, self.segmenter
         self.paused = PREPARING
         try:
-            if self._choice is not None:
+            if self._chosen:
                 segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
-                self._choice = None
+                self._chosen = False
                 self._prepared.clear()
             segmenter.input_height = demand.input_height
             self.segmenter = segmenter
@@ -382,67 +316,23 @@ class Operation:
         finally:
             self.paused = ''
 
-    def _choose(self, sample: _Sample, demand: _Demand, *, anew: bool) -> None:
+    def _choose(self, sample: Sample, *, anew: bool) -> None:
         """Find and take the best point for the target rate."""
-        from lmii_ros.operating_point.controller import Controller
         self.paused = 'calibrating, nothing is labelled'
         try:
             # What is still being made ready would slow what is measured.
-            self._stop_control(wait=True)
-            choice, ladder = self._search(sample, demand, anew=anew)
-            if not choice.fits:
-                self._logger.warning(f'no candidate is fast enough: {choice.miss()}')
+            self._stop_keeping(wait=True)
+            choice, ladder = find(
+                sample, self._settings, self._logger, anew=anew,
+                cancelled=self._cancelled.is_set)
             segmenter = self._make(choice.timing.candidate.point)
         finally:
             self.paused = ''
-        self._choice = choice
-        self._lost_seen = self._lost
-        self._switched_at = -math.inf
+        self._chosen = True
         self.segmenter = segmenter
-        self._standby = self._new_standby()
-        self._controller = Controller(
-            ladder, ladder.index(choice.timing), self._settings.frame_rate, demand.headroom)
-        self._make_ready()
-
-    def _search(
-        self, sample: _Sample, demand: _Demand, *, anew: bool,
-    ) -> tuple[Choice, list[Timing]]:
-        from lmii_ros.operating_point.calibration import Calibration
-        from lmii_ros.operating_point.candidates import candidates
-        from lmii_ros.operating_point.candidates import offers
-        from lmii_ros.operating_point.search import ladder
-        from lmii_ros.operating_point.search import search
-        settings = self._settings
-        height, width = sample.frame_size
-        count = len(settings.cameras)
-        target = f'{demand.target_fps:g} frames/s of {width}x{height}' + (
-            f' from each of {count} cameras' if count > 1 else '')
-        started = time.monotonic()
-        offered = offers(demand.offered_weights, settings.weights)
-        calibration = Calibration(
-            sample.decode, offered, engine=settings.engine, device=settings.device,
-            threads=settings.threads, confidence=sample.confidence or demand.by_confidence,
-            transport=settings.image_transport, anew=anew,
-            cancelled=self._cancelled.is_set,
-            progress=lambda line: self._logger.info(f'calibrating for {target}: {line}'))
-        budget_s = demand.headroom / settings.frame_rate
-        points = candidates(
-            offered, height, precision=settings.precision, input_height=demand.input_height)
-        choice = search(
-            points, lambda candidate: calibration.measure(candidate, budget_s), budget_s,
-            limit_s=SEARCH_LIMIT_S)
-        self._logger.info(
-            f'{target}: {choice.timing} of {1000 * budget_s:.1f} ms; {calibration.measured} '
-            f'candidates timed, {time.monotonic() - started:.2f} s')
-        if not choice.whole:
-            self._logger.info(
-                f'the search was ended after {SEARCH_LIMIT_S:g} s and goes on at the next start; '
-                'lmii tune does all of it')
-        return choice, ladder(points, choice)
-
-    def _new_standby(self) -> Standby:
-        return Standby(
-            self._make, self._logger, lowest_priority=not self.segmenter.engine.keeps_priority)
+        self._keeper = RateKeeper(
+            choice, ladder, self._settings, self._make, self._logger,
+            lowest_priority=not segmenter.engine.keeps_priority)
 
     def _make(self, point: OperatingPoint) -> Segmenter:
         segmenter = self._load(point.weights, point.precision, point.input_height)
@@ -457,34 +347,6 @@ class Operation:
             weight_file, engine=settings.engine, device=settings.device, precision=precision,
             threads=settings.threads, input_height=input_height)
 
-    def _switch(self, wanted: int, now: float) -> bool:
-        """Go on at a point of the ladder; return False if its network is not ready."""
-        controller = self._controller
-        before, after = (controller.ladder[index] for index in (controller.index, wanted))
-        segmenter = self._standby.exchange(
-            after.candidate.point, before.candidate.point, self.segmenter)
-        if segmenter is None:
-            return False
-        self.segmenter = segmenter
-        took_ms = 1000 * controller.p90_s
-        controller.switched(now, wanted)
-        self._switches += 1
-        self._logger.warning(
-            f'operating point: from {before.candidate.point} (frames took p90 {took_ms:.1f} ms) '
-            f'to {after}')
-        return True
-
-    def _make_ready(self) -> None:
-        controller = self._controller
-        for index, timing in enumerate(controller.ladder):
-            if timing.candidate.point in self._standby.failed:
-                controller.exclude(index)
-        higher = controller.higher
-        # The fastest first, which helps whatever the load.
-        self._standby.want([
-            controller.ladder[index].candidate.point
-            for index in (*reversed(controller.lower), *([] if higher is None else [higher]))])
-
     def _make_do(self, error: OutOfMemory, frame_size: tuple[int, int]) -> None:
         """Go on with a smaller input, once."""
         asked = self.segmenter.input_size(frame_size)[0]
@@ -495,11 +357,10 @@ class Operation:
         self._made_do = (
             f'memory ran out: at input height {height} instead of {asked}; set input_height to '
             'try again')
-        self._stop_control()
+        self._stop_keeping()
         self.segmenter.input_height = height
 
-    def _stop_control(self, *, wait: bool = False) -> None:
-        self._controller = None
-        if self._standby is not None:
-            self._standby.close(wait=wait)
-            self._standby = None
+    def _stop_keeping(self, *, wait: bool = False) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.close(wait=wait)
