@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import difflib
 import gc
 import os
 import signal
@@ -163,6 +164,7 @@ def _run(make_node: Callable[[], RunnableNode], arguments: list[str] | None) -> 
             # and crashes on one that is gone.
             executor = SingleThreadedExecutor()
             node = make_node()
+            _warn_of_unknown_parameters(node)
             node.start()
             _spin(node, executor)
             return 0
@@ -197,6 +199,21 @@ def _init(arguments: list[str] | None) -> None:
         rclpy.init(args=arguments)
     except (RCLError, UnknownROSArgsError) as error:
         raise NodeFailed(f'cannot use the arguments after --ros-args: {error}') from error
+
+
+def _warn_of_unknown_parameters(node: Node) -> None:
+    """Tell which parameters were given that the node does not have: ROS passes over them."""
+    known = node.get_parameters_by_prefix('')
+    unknown = []
+    # Not a name of rclpy's public interface, which tells only of those that are declared.
+    for name in sorted(node._parameter_overrides):
+        # Those of a topic are declared with it.
+        if name in known or name.startswith('qos_overrides.'):
+            continue
+        alike = difflib.get_close_matches(name, known, 1)
+        unknown.append(name + (f' (is {alike[0]} meant?)' if alike else ''))
+    if unknown:
+        node.get_logger().warning(f'no parameter of this node, ignored: {", ".join(unknown)}')
 
 
 def _spin(node: Node, executor: SingleThreadedExecutor) -> None:
