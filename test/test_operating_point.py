@@ -860,6 +860,7 @@ def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys)
 @pytest.mark.parametrize('arguments, reason', [
     (['--target-fps', '0'], 'target of 0 frames/s, expected more than 0'),
     (['--target-fps', 'nan'], 'target of nan frames/s'),
+    (['--target-fps', '10', '--cameras', '0'], '0 cameras, expected 1 or more'),
     (['--target-fps', '10', '--headroom', '2'], 'headroom 2, expected 0.1 to 1.0'),
     (['--target-fps', '10', '--weights', 'nothing'], 'no weight file nothing'),
     (['--target-fps', '10', '--precision', 'half'], 'no precision \'half\'; expected auto, fp32'),
@@ -870,6 +871,17 @@ def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys)
 def test_tune_refuses_nonsense(tmp_path, capsys, arguments, reason):
     assert cli.main(['tune', '--out', str(tmp_path), *arguments]) == 1
     assert reason in capsys.readouterr().err
+
+
+def test_tune_shares_the_time_among_cameras(rated_weights, tmp_path, capsys):
+    assert cli.main([
+        'tune', '--weights', str(rated_weights), '--size', '160x120', '--target-fps', '5',
+        '--cameras', '4', '--out', str(tmp_path)]) == 0
+    assert (
+        '160x120 at 5 frames/s from each of 4 cameras, headroom 0.8: p90 of at most 40.0 ms'
+        in capsys.readouterr().out)
+    parameters = tmp_path / 'operating_point_160x120_5fps_4cameras.yaml'
+    assert 'target_fps: 5.0' in parameters.read_text()
 
 
 def test_tune_names_the_file_to_fix_it_at(rated_weights, tmp_path):

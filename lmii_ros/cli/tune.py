@@ -22,7 +22,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     tune.add_argument(
         '--size', type=arguments.size, default='1280x720', help='of frames (%(default)s)')
     tune.add_argument(
-        '--target-fps', type=float, required=True, help='frames per second to hold')
+        '--target-fps', type=float, required=True,
+        help='frames per second to hold, of each camera')
+    tune.add_argument(
+        '--cameras', type=int, default=1, help='how many share the network (%(default)s)')
     tune.add_argument(
         '--headroom', type=float, default=0.8,
         help='share of the time between two frames that may be used (%(default)s)')
@@ -40,9 +43,9 @@ def _tune(options: argparse.Namespace) -> None:
     from lmii_ros.operating_point import tuning
     wanted = tuning.Tuning(
         weight_files=tuple(options.weights), size=options.size, target_fps=options.target_fps,
-        headroom=options.headroom, engine=options.engine, device=options.device,
-        precision=options.precision, threads=options.threads, exhaustive=options.exhaustive,
-        anew=options.anew)
+        cameras=options.cameras, headroom=options.headroom, engine=options.engine,
+        device=options.device, precision=options.precision, threads=options.threads,
+        exhaustive=options.exhaustive, anew=options.anew)
     try:
         choice = tuning.run(wanted, _show)
     finally:

@@ -37,7 +37,8 @@ class Tuning:
 
     :param weight_files: To choose from, see :func:`lmii_ros.operating_point.candidates.offers`.
     :param size: Width and height of the camera's frames.
-    :param target_fps: Frames per second.
+    :param target_fps: Frames per second, of each camera.
+    :param cameras: How many share the network.
     :param headroom: Share of the frame period that a frame may take.
     :param engine: As of the node's parameter, like the three that follow.
     :param device: See there.
@@ -50,6 +51,7 @@ class Tuning:
     weight_files: tuple[str, ...]
     size: tuple[int, int]
     target_fps: float
+    cameras: int = 1
     headroom: float = 0.8
     engine: str = 'auto'
     device: str = 'auto'
@@ -62,6 +64,8 @@ class Tuning:
         if not 0 < self.target_fps <= 1000:
             raise OperatingPointError(
                 f'target of {self.target_fps:g} frames/s, expected more than 0 and at most 1000')
+        if self.cameras < 1:
+            raise OperatingPointError(f'{self.cameras} cameras, expected 1 or more')
         if not 0.1 <= self.headroom <= 1:
             raise OperatingPointError(f'headroom {self.headroom:g}, expected 0.1 to 1.0')
         if self.precision not in (AUTO, *PRECISIONS):
@@ -69,6 +73,22 @@ class Tuning:
                 f'no precision {self.precision!r}; expected {AUTO}, {", ".join(PRECISIONS)}')
         if self.threads < 0:
             raise OperatingPointError(f'{self.threads} threads, expected 0 or more')
+
+    @property
+    def period_s(self) -> float:
+        """Seconds from one frame to the next, of whichever camera."""
+        return 1 / (self.target_fps * self.cameras)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds that a frame may take."""
+        return self.headroom * self.period_s
+
+    @property
+    def rate(self) -> str:
+        """The rate to hold, in words."""
+        return f'{self.target_fps:g} frames/s' + (
+            f' from each of {self.cameras} cameras' if self.cameras > 1 else '')
 
 
 def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> Choice:
@@ -80,7 +100,7 @@ def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> 
     """
     points, measure = _candidates(tuning, progress)
     return search(
-        points, measure, tuning.headroom / tuning.target_fps, exhaustive=tuning.exhaustive)
+        points, measure, tuning.budget_s, exhaustive=tuning.exhaustive)
 
 
 def run_better(tuning: Tuning, miou: float) -> list[Timing]:
@@ -92,7 +112,7 @@ def run_better(tuning: Tuning, miou: float) -> list[Timing]:
     :raises ValueError: As :func:`run`.
     """
     points, measure = _candidates(tuning, lambda line: None)
-    return better(points, measure, 1 / tuning.target_fps, miou)
+    return better(points, measure, tuning.period_s, miou)
 
 
 def _candidates(
@@ -105,18 +125,17 @@ def _candidates(
     calibration = Calibration(
         lambda: frame, offered, engine=tuning.engine, device=tuning.device,
         threads=tuning.threads, anew=tuning.anew, progress=progress)
-    budget_s = tuning.headroom / tuning.target_fps
     return (
         candidates(offered, height, precision=tuning.precision),
-        lambda candidate: calibration.measure(candidate, budget_s))
+        lambda candidate: calibration.measure(candidate, tuning.budget_s))
 
 
 def table(tuning: Tuning, choice: Choice) -> str:
     """Return all candidates that were timed, for a terminal."""
     best = front(choice.timings)
     lines = [
-        '{}x{} at {:g} frames/s, headroom {:g}: p90 of at most {:.1f} ms'.format(
-            *tuning.size, tuning.target_fps, tuning.headroom, 1000 * choice.budget_s),
+        '{}x{} at {}, headroom {:g}: p90 of at most {:.1f} ms'.format(
+            *tuning.size, tuning.rate, tuning.headroom, 1000 * choice.budget_s),
         f'{machine.processor()}, {machine.cores()} cores, load '
         f'{os.getloadavg()[0]:.1f}, {len(choice.timings)} candidates timed in '
         f'{choice.took_s:.1f} s',
@@ -141,7 +160,8 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
     :raises OperatingPointError: If matplotlib is not installed; the parameters are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target_fps:g}fps'
+    name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target_fps:g}fps' + (
+        f'_{tuning.cameras}cameras' if tuning.cameras > 1 else '')
     paths = [folder / f'curve_{name}.png', folder / f'operating_point_{name}.yaml']
     point = choice.timing.candidate.point
     parameters = {
@@ -155,7 +175,7 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
         'threads': tuning.threads,
     }
     paths[1].write_text(
-        f'# On {machine.processor()}: {choice.timing}.\n'
+        f'# On {machine.processor()}, for {tuning.rate}: {choice.timing}.\n'
         '# The node looks this up, or measures it on another machine. To fix it instead, set\n'
         f'# target_fps 0.0, weights {_for_the_node(str(point.weights))}, '
         f'input_height {point.input_height} and precision {point.precision}.\n'
@@ -205,7 +225,7 @@ def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:
         edgecolors='black', linewidths=1.5, label='chosen')
     axes.axvline(1 / choice.budget_s, color='black', linestyle=':', linewidth=1)
     axes.annotate(
-        f' {tuning.target_fps:g} frames/s with headroom {tuning.headroom:g}',
+        f' {tuning.rate} with headroom {tuning.headroom:g}',
         (1 / choice.budget_s, 0.02), xycoords=('data', 'axes fraction'), fontsize=8)
     axes.set_xscale('log')
     for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
