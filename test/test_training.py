@@ -24,6 +24,7 @@ from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import DatasetError
 from lmii_ros.datasets import camvid
 from lmii_ros.simulation import RoadScene
+from lmii_ros.training import checkpoint
 from lmii_ros.training import images
 from lmii_ros.training import recipe as recipes
 from lmii_ros.training import trainer
@@ -31,13 +32,14 @@ from lmii_ros.training import weather
 from lmii_ros.training.augmentation import crop
 from lmii_ros.training.augmentation import paste_classes
 from lmii_ros.training.augmentation import vary_color
+from lmii_ros.training.checkpoint import CheckpointError
 from lmii_ros.training.images import TrainingImages
 from lmii_ros.training.loss import CrossEntropy
 from lmii_ros.training.loss import missed_overlap
 from lmii_ros.training.parallel import Processes
 from lmii_ros.training.progress import Progress
 from lmii_ros.training.recipe import RecipeError
-from lmii_ros.training.trainer import CheckpointError
+from lmii_ros.training.teacher import teacher_of
 from lmii_ros.training.trainer import train
 from lmii_ros.training.weather import vary_weather
 import numpy as np
@@ -234,9 +236,9 @@ def test_synthetic_scenes_are_of_their_own_classes(data, tmp_path, capsys):
 
 
 def test_two_runs_do_not_write_to_one_folder(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(trainer, 'ORPHANS_S', 0.2)
+    monkeypatch.setattr(checkpoint, 'ORPHANS_S', 0.2)
     recipe = write_recipe(tmp_path / 'recipe.yaml', epochs=1)
-    with trainer.claimed(tmp_path / 'out'):
+    with checkpoint.claimed(tmp_path / 'out'):
         assert cli.main([
             'train', str(recipe), '--data', str(data), '--out', str(tmp_path / 'out')]) == 1
     assert 'another training writes to' in capsys.readouterr().err.splitlines()[-1]
@@ -849,7 +851,7 @@ def test_a_teacher_sees_images_at_the_scale_of_its_own_training(data, tmp_path):
     frame = torch.randint(256, (1, 64, 64, 3), dtype=torch.uint8)
     doubled = frame.repeat_interleave(2, 1).repeat_interleave(2, 2)
     logits = [
-        trainer._teacher(
+        teacher_of(
             replace(recipe, teacher=str(path), input_size=size), camvid(data, 'train'), CPU)(seen)
         for size, seen in (((64, 64), frame), ((128, 128), doubled))]
     torch.testing.assert_close(*logits)

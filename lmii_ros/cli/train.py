@@ -48,7 +48,7 @@ def _train(options: argparse.Namespace) -> None:
     from lmii_ros.segmenter import Segmenter
     from lmii_ros.training import parallel
     from lmii_ros.training import recipe
-    from lmii_ros.training.trainer import claimed
+    from lmii_ros.training.checkpoint import claimed
     from lmii_ros.training.trainer import inherit_miou
     from lmii_ros.training.trainer import train
     chosen = recipe.read(options.recipe)

@@ -4,13 +4,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import math
-import os
-import tempfile
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -24,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from lmii_ros import engines
 from lmii_ros import metrics
 from lmii_ros import networks
 from lmii_ros import weights
@@ -34,10 +27,10 @@ from lmii_ros.datasets import DatasetError
 from lmii_ros.datasets import hold_out
 from lmii_ros.networks.deployment import Normalization
 from lmii_ros.networks.lpsnet import LPSNet
-from lmii_ros.segmenter import STRIDE
 from lmii_ros.training import growth
 from lmii_ros.training import images
 from lmii_ros.training import parallel
+from lmii_ros.training.checkpoint import Checkpoint
 from lmii_ros.training.compilation import compile_blocks
 from lmii_ros.training.loss import class_weights
 from lmii_ros.training.loss import CrossEntropy
@@ -47,20 +40,14 @@ from lmii_ros.training.loss import resized
 from lmii_ros.training.progress import Progress
 from lmii_ros.training.recipe import Recipe
 from lmii_ros.training.recipe import RecipeError
+from lmii_ros.training.teacher import teacher_of
 from lmii_ros.weights import WeightInfo
 
-ORPHANS_S = 10.0
-"""So long processes that prepared images for a run that was killed may hold its folder."""
-CHECKPOINT = 'checkpoint.pt'
 MAX_GRADIENT_NORM = 5.0
 
 
 class WorkerError(ValueError):
     """A process that prepares images was ended by the system."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is of another run, or cannot be read or written; the text is one line."""
 
 
 def train(
@@ -125,7 +112,7 @@ def train(
     optimizer = torch.optim.AdamW(
         _parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     normalize = Normalization(recipe.mean, recipe.std).to(device)
-    teacher = _teacher(recipe, training, device)
+    teacher = teacher_of(recipe, training, device)
     frequencies = images.frequencies(training)
     if not teacher and not frequencies.any():
         raise DatasetError(
@@ -137,8 +124,8 @@ def train(
     cross_entropy = CrossEntropy(
         torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device)
     synthetic = images.synthetic_frames(recipe)
-    names = _hash_of_names(training)
-    first_epoch = _resume(out / CHECKPOINT, recipe, names, network, average, optimizer, device)
+    checkpoint = Checkpoint(out, recipe, training, network, average, optimizer)
+    first_epoch = checkpoint.resume(device)
     steps = _steps(recipe, len(training))
     epochs = min(recipe.epochs, stop_after or recipe.epochs)
     progress = Progress(out, epochs, steps, first_epoch) if processes.writes else None
@@ -196,8 +183,7 @@ def train(
         if progress:
             # The log first: a resumed run drops what it says of epochs that are done again.
             progress.epoch(epoch + 1)
-            _save_checkpoint(
-                out / CHECKPOINT, recipe, names, epoch + 1, network, average, optimizer)
+            checkpoint.save(epoch + 1)
     path = out / f'{recipe.network}{weights.SUFFIX}'
     if progress:
         progress.close()
@@ -223,37 +209,6 @@ def weight_info(recipe: Recipe, training: Dataset) -> WeightInfo:
         recipe=recipe.to_dict(),
         license=training.terms,
     )
-
-
-@contextmanager
-def claimed(out: Path) -> Iterator[None]:
-    """
-    Have a folder for a run alone: of two that write there neither could be resumed.
-
-    One may be alive unseen, as processes of torchrun are after it was killed.
-
-    :raises CheckpointError: If another process has it.
-    :raises OSError: If it cannot be written to.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + ORPHANS_S
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise CheckpointError(
-                        f'another training writes to {out}; end it, or use another folder'
-                    ) from error
-                time.sleep(0.1)
-        # What cannot be written is better said now than after an epoch.
-        tempfile.TemporaryFile(dir=out).close()
-        yield
-    finally:
-        os.close(folder)
 
 
 def inherit_miou(path: Path, recipe: Recipe, split: str) -> None:
@@ -317,39 +272,6 @@ def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
     return network
 
 
-class _Teacher(nn.Module):
-    """A trained network, for frames as the data set has them, which it sees at its own scale."""
-
-    def __init__(self, info: WeightInfo, network: nn.Module, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.normalize = Normalization(info.mean, info.std)
-        self.network = network
-        self.align_corners = network.align_corners
-
-    @torch.no_grad()
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        frames = self.normalize(frames)
-        size = [
-            max(STRIDE, STRIDE * round(self.scale * pixels / STRIDE))
-            for pixels in frames.shape[-2:]]
-        frames = resized(frames, size, align_corners=False)
-        with torch.autocast(frames.device.type, torch.bfloat16):
-            return self.network(frames.contiguous(memory_format=torch.channels_last))
-
-
-def _teacher(recipe: Recipe, training: Dataset, device: torch.device) -> _Teacher | None:
-    if not recipe.teacher:
-        return None
-    info, network = weights.load(weights.find(recipe.teacher))
-    if info.classes.classes != training.classes.classes:
-        raise RecipeError(
-            f'teacher {recipe.teacher}: expected the classes of {training.classes.name}, found '
-            f'those of {info.classes.name}')
-    scale = info.input_size[0] / recipe.input_size[0]
-    return _Teacher(info, network, scale).eval().to(device, memory_format=torch.channels_last)
-
-
 def _steps(recipe: Recipe, length: int) -> int:
     # Only full ones: of a compiled network, that for another batch size takes minutes to compile.
     return max(1, length // recipe.batch_size)
@@ -408,73 +330,3 @@ def _validate(
         labels = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
         counts = counts + metrics.confusion(labels, truth, len(dataset.classes))
     return metrics.scores(counts).miou
-
-
-def _hash_of_names(dataset: Dataset) -> str:
-    # Without their folder, which may be moved.
-    names = '\n'.join(path.name for path in dataset.images)
-    return hashlib.sha256(names.encode()).hexdigest()
-
-
-def _save_checkpoint(
-    path: Path,
-    recipe: Recipe,
-    names: str,
-    epoch: int,
-    network: nn.Module,
-    average: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    temporary = path.with_suffix('.part')
-    try:
-        torch.save({
-            'recipe': recipe.to_json(),
-            'images': names,
-            'epoch': epoch,
-            'network': network.state_dict(),
-            'average': average.state_dict(),
-            'optimizer': optimizer.state_dict(),
-        }, temporary)
-        temporary.replace(path)
-    # Of a full disk torch tells by either.
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f'{path} cannot be written ({str(error).splitlines()[0]}); is the disk full? The same '
-            'command goes on after the epoch before') from error
-
-
-def _resume(
-    path: Path,
-    recipe: Recipe,
-    names: str,
-    network: nn.Module,
-    average: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-) -> int:
-    """Restore the checkpoint if there is one; return the number of epochs done."""
-    if not path.exists():
-        return 0
-    try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-        if not recipe.is_that_of(checkpoint['recipe']):
-            raise CheckpointError(
-                f'{path} belongs to another recipe; continue with that one or use another --out')
-        # Older checkpoints do not tell.
-        if checkpoint.get('images', names) != names:
-            raise CheckpointError(
-                f'{path} belongs to other training images; continue with the same --data or use '
-                'another --out')
-        network.load_state_dict(checkpoint['network'])
-        average.load_state_dict(checkpoint['average'])
-        optimizer.load_state_dict(checkpoint['optimizer'])
-        return checkpoint['epoch']
-    except CheckpointError:
-        raise
-    # Of a damaged file torch raises anything from EOFError to KeyError.
-    except Exception as error:
-        if engines.is_out_of_memory(error):
-            raise
-        raise CheckpointError(
-            f'{path}: not a whole checkpoint of this run ({type(error).__name__}); remove it to '
-            'begin anew or use another --out') from error
