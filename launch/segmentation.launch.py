@@ -93,7 +93,8 @@ def generate_launch_description() -> LaunchDescription:
             'camera_pose', default_value='',
             description='Where the camera is on the vehicle, for the drivable area on the ground: '
             '"[x, y, z, roll, pitch, yaw]" in metres and radians, with decimal points; empty for '
-            'that of params_file, where that of each of several is NAME.camera_pose.'),
+            'that of params_file, where that of each of several is NAME.camera_pose, or of '
+            '/tf_static.'),
         DeclareLaunchArgument(
             'namespace', default_value='',
             description='Namespace of the nodes and of all topics with a relative name.'),

@@ -124,6 +124,29 @@ class CameraPose:
     pitch: float = 0.0
     yaw: float = 0.0
 
+    @classmethod
+    def of_optical_frame(
+        cls, translation: tuple[float, float, float],
+        quaternion: tuple[float, float, float, float],
+    ) -> CameraPose:
+        """
+        Return the pose of the camera with this optical frame (x right, y down), as tf tells it.
+
+        :param translation: Its origin in the vehicle's frame, in metres.
+        :param quaternion: Its rotation there, x, y, z, w.
+        """
+        x, y, z, w = np.array(quaternion) / np.linalg.norm(quaternion)
+        cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        body = (np.eye(3) + 2 * w * cross + 2 * cross @ cross) @ _TO_OPTICAL
+        level = math.hypot(body[0, 0], body[1, 0])
+        pitch = math.atan2(-body[2, 0], level)
+        if level < 1e-9:
+            # It looks straight up or down, where roll and yaw are the same turn.
+            return cls(*translation, 0.0, pitch, math.atan2(-body[0, 1], body[1, 1]))
+        return cls(
+            *translation, math.atan2(body[2, 1], body[2, 2]), pitch,
+            math.atan2(body[1, 0], body[0, 0]))
+
     def rotation(self) -> np.ndarray:
         """Return the 3x3 rotation from the vehicle to the optical frame (x right, y down)."""
         (sr, sp, sy), (cr, cp, cy) = (

@@ -107,9 +107,10 @@ class Client:
             message_type, topic, received.append, qos or QoSProfile(depth=1000))
         return received
 
-    def publisher(self, message_type: type, topic: str) -> Any:
+    def publisher(self, message_type: type, topic: str, qos: QoSProfile | None = None) -> Any:
         """Return a publisher that has found a subscriber."""
-        publisher = self.node.create_publisher(message_type, topic, QoSProfile(depth=1000))
+        publisher = self.node.create_publisher(
+            message_type, topic, qos or QoSProfile(depth=1000))
         self.until(publisher.get_subscription_count)
         return publisher
 

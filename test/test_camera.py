@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+import math
+
 import cv2
 from lmii_ros.camera import Calibration
 from lmii_ros.camera import CameraError
@@ -81,6 +84,31 @@ def test_roll_pitch_and_yaw_together_are_those_of_a_urdf_joint():
         [0.0, np.sqrt(0.75), -0.5], [0.0, 0.5, np.sqrt(0.75)], [1.0, 0.0, 0.0]])
     optical = pose.optical((body @ axes + (1.0, 2.0, 3.0))[None])
     np.testing.assert_allclose(optical, [[-0.5, -0.25, 5.0]], atol=1e-12)
+
+
+@pytest.mark.parametrize('pose', [
+    CameraPose(1.0, -2.0, 3.0),
+    CameraPose(0.5, 0.0, 1.2, roll=0.1, pitch=-0.4, yaw=3.0),
+    CameraPose(z=2.0, roll=-3.0, pitch=0.4, yaw=-1.0),
+    CameraPose(z=2.0, roll=0.3, pitch=np.pi / 2, yaw=0.7),
+    CameraPose(z=2.0, roll=0.3, pitch=-np.pi / 2, yaw=0.7),
+])
+def test_the_pose_of_an_optical_frame(pose):
+    def turned(angle, *axis):
+        return np.array([*(math.sin(angle / 2) * np.array(axis)), math.cos(angle / 2)])
+
+    def product(first, second):
+        (*v, v0), (*w, w0) = first, second
+        return np.array([
+            *(v0 * np.array(w) + w0 * np.array(v) + np.cross(v, w)), v0 * w0 - np.dot(v, w)])
+
+    # About z, y, x as a URDF joint, then by the fixed joint that every URDF gives a camera.
+    quaternion = reduce(product, (
+        turned(pose.yaw, 0, 0, 1), turned(pose.pitch, 0, 1, 0), turned(pose.roll, 1, 0, 0),
+        np.array([-0.5, 0.5, -0.5, 0.5])))
+    found = CameraPose.of_optical_frame((pose.x, pose.y, pose.z), 2 * quaternion)
+    points = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(found.optical(points), pose.optical(points), atol=1e-8)
 
 
 def test_left_is_left_up_is_up_and_a_roll_turns_the_image():

@@ -21,13 +21,21 @@ pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import PolygonStamped  # noqa: E402
+from geometry_msgs.msg import TransformStamped  # noqa: E402
 from nav_msgs.msg import OccupancyGrid  # noqa: E402
+from rclpy.qos import DurabilityPolicy  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
 from ros_client import NODE  # noqa: E402
 from ros_client import image  # noqa: E402
 from ros_client import nanoseconds  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
+
+try:
+    import tf2_msgs.msg as TF2
+except ImportError:
+    TF2 = None
 
 HEIGHT, WIDTH = 96, 128
 CAMERA = PinholeCamera.from_fov(WIDTH, HEIGHT, pitch=0.3)
@@ -179,7 +187,10 @@ def test_another_pose_holds_from_the_next_frame_on(node, client, labels):
     ([0.0, 0.0, 1.0, 0.0, -1.5, 0.0], calibration(), 'the image shows no cell of the grid'),
     (POSE, calibration(width=WIDTH * 2), f'camera_info is of {WIDTH * 2}x{HEIGHT}'),
     (POSE, calibration(distortion_model='odd', d=[0.1]), "distortion model 'odd' is none of"),
-    ([0.0] * 6, calibration(), 'camera_pose is not set'),
+    ([0.0] * 6, calibration(),
+     'camera_pose is not set (its z, the height above the ground, is 0), '
+     + ('and tf2, which might tell, is not installed' if TF2 is None else
+        'nor does /tf_static tell: ')),
 ])
 def test_what_is_missing_for_the_ground_is_told_and_does_not_hinder_the_rest(
         start_node, client, tiny_weights, pose, info, reason):
@@ -192,3 +203,41 @@ def test_what_is_missing_for_the_ground_is_told_and_does_not_hinder_the_rest(
     assert not camera.grids and not camera.polygons
     warned = client.status(lambda status: reason in status.message)
     assert warned.level == DiagnosticStatus.WARN
+
+
+@pytest.mark.skipif(TF2 is None, reason='tf2 is not installed')
+def test_tf_tells_the_pose_where_no_parameter_does(start_node, client, tiny_weights, labels):
+    def fixed(parent, child, translation, quaternion):
+        message = TransformStamped(child_frame_id=child)
+        message.header.frame_id = parent
+        for part, names, values in (
+                (message.transform.translation, 'xyz', translation),
+                (message.transform.rotation, 'xyzw', quaternion)):
+            for name, value in zip(names, values):
+                setattr(part, name, value)
+        return message
+
+    client.namespace = '/other'
+    node = start_node(
+        'segmentation_node', '-r', f'__ns:={client.namespace}', weights=tiny_weights, threads=1,
+        drivable_classes=[CAMVID.classes[before_the_vehicle(labels)]],
+        base_frame='base_footprint', grid_length=GRID.length, grid_width=GRID.width,
+        grid_resolution=GRID.resolution)
+    camera = Camera(client)
+    camera.send_until(lambda: 'nor does /tf_static tell' in node.output, calibration(), 6)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    # Two nodes that each tell of one joint, as robot_state_publisher and a camera's driver do.
+    x, y, z, _, pitch, yaw = POSE
+    sp, cp, sy, cy = np.sin(pitch / 2), np.cos(pitch / 2), np.sin(yaw / 2), np.cos(yaw / 2)
+    for transform in (
+            fixed('base_footprint', 'camera_link', (x, y, z),
+                  (-sp * sy, sp * cy, cp * sy, cp * cy)),
+            fixed('camera_link', 'front_camera', (0.0,) * 3, (-0.5, 0.5, -0.5, 0.5))):
+        client.publisher(TF2.TFMessage, '/tf_static', latched).publish(
+            TF2.TFMessage(transforms=[transform]))
+    grid, _ = camera.on_the_ground(calibration(), 7)
+    np.testing.assert_array_equal(cells(grid), expected(labels))
+    assert client.set('base_frame', 'front_camera') == ''
+    camera.send_until(
+        lambda: 'front_camera is at height 0 m in front_camera: set base_frame' in node.output,
+        calibration(), 8)

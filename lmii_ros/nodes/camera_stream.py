@@ -26,6 +26,7 @@ from lmii_ros import frames
 from lmii_ros.classes import ClassTable
 from lmii_ros.frames import FrameError
 from lmii_ros.nodes.image_message import deserialize
+from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.outputs import Outputs
 from lmii_ros.nodes.outputs import topic_below
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
@@ -49,10 +50,12 @@ class CameraStream:
     :param node: The node; it is not configured yet.
     :param camera: Name that its topics are below; empty for the only camera, whose topics are
         below none.
+    :param mounting: Which tells where the camera is.
     """
 
-    def __init__(self, node: LifecycleNode, camera: str) -> None:
+    def __init__(self, node: LifecycleNode, camera: str, mounting: Mounting) -> None:
         self.camera = camera
+        self._mounting = mounting
         self.statistics = FrameStatistics()
         self.outputs: Outputs | None = None
         self._node = node
@@ -67,7 +70,8 @@ class CameraStream:
 
         :param classes: The classes that the labels mean.
         """
-        self.outputs = Outputs(self._node, classes, self.camera, self._logger)
+        self.outputs = Outputs(
+            self._node, classes, self.camera, self._mounting, self._logger)
         self.statistics = FrameStatistics()
 
     def subscribe(

@@ -17,12 +17,16 @@ from lmii_ros.camera import Calibration
 from lmii_ros.camera import CameraError
 from lmii_ros.drivable import Grid
 from lmii_ros.drivable import GroundProjection
-from lmii_ros.nodes.parameters import pose_parameter
+from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.parameters import Settings
 
 
 def projection(
-    header: Header, frame_size: tuple[int, int], camera_info: CameraInfo | None, camera: str,
+    header: Header,
+    frame_size: tuple[int, int],
+    camera_info: CameraInfo | None,
+    camera: str,
+    mounting: Mounting,
     settings: Settings,
 ) -> GroundProjection:
     """
@@ -32,13 +36,10 @@ def projection(
     :param frame_size: Its height and width.
     :param camera_info: The camera's newest calibration, if there is any.
     :param camera: The camera's name.
+    :param mounting: Which tells where it is.
     :param settings: Of this frame.
     :raises CameraError: If there is none: the message is the reason for the user.
     """
-    pose = settings.pose(camera)
-    if pose.z <= 0:
-        raise CameraError(
-            f'{pose_parameter(camera)} is not set: its z, the height above the ground, is 0')
     if camera_info is None:
         raise CameraError('no camera_info has come')
     frames = {camera_info.header.frame_id, header.frame_id} - {''}
@@ -48,10 +49,11 @@ def projection(
             f'{header.frame_id!r}')
     check_size(camera_info, frame_size)
     found = _projection(
-        _calibration(camera_info, rectified=settings.rectified), pose, settings.grid)
+        _calibration(camera_info, rectified=settings.rectified),
+        mounting.pose(camera, next(iter(frames), ''), settings), settings.grid)
     if not found.sees_ground:
         raise CameraError(
-            f'by {pose_parameter(camera)} and camera_info, the image shows no cell of the grid')
+            'by the pose of the camera and camera_info, the image shows no cell of the grid')
     return found
 
 

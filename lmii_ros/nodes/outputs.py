@@ -29,6 +29,7 @@ from lmii_ros.drivable import drivable_area
 from lmii_ros.drivable import drivable_boundary
 from lmii_ros.nodes import ground
 from lmii_ros.nodes.image_message import image_message
+from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
 
@@ -67,16 +68,19 @@ class Outputs:
     :param node: The node; the topics are private to it.
     :param classes: The classes that the labels mean.
     :param camera: Name that the topics are below; empty for none.
+    :param mounting: Of this camera among others.
     :param logger: For what is wrong with this camera.
     """
 
     def __init__(
-        self, node: LifecycleNode, classes: ClassTable, camera: str, logger: Any,
+        self, node: LifecycleNode, classes: ClassTable, camera: str, mounting: Mounting,
+        logger: Any,
     ) -> None:
         self._node = node
         self._logger = logger
         self._classes = classes
         self._camera = camera
+        self._mounting = mounting
         self._palette = classes.palette()
         self._publishers: dict[str, LifecyclePublisher] = {}
         self._no_ground = ''
@@ -170,7 +174,8 @@ class Outputs:
     ) -> None:
         try:
             projection = ground.projection(
-                header, pictures.labels.shape, camera_info, self._camera, settings)
+                header, pictures.labels.shape, camera_info, self._camera, self._mounting,
+                settings)
         except CameraError as error:
             reason = f'nothing of the drivable area is published on the ground: {error}'
             if reason != self._no_ground:

@@ -254,8 +254,8 @@ def pose_parameter(camera: str) -> str:
 def _pose_descriptor() -> ParameterDescriptor:
     return ParameterDescriptor(
         description='Where the camera is in the frame base_frame: x, y, z above the ground in '
-        'metres, roll, pitch (above 0 looks down), yaw in radians. Needed on the ground, with z '
-        'above 0.',
+        'metres, roll, pitch (above 0 looks down), yaw in radians. With a z of 0, /tf_static '
+        'tells it.',
         additional_constraints='six numbers')
 
 

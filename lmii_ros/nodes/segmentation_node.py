@@ -32,6 +32,7 @@ from lmii_ros.frames import FrameError
 from lmii_ros.nodes import parameters
 from lmii_ros.nodes import process
 from lmii_ros.nodes.camera_stream import CameraStream
+from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.newest_frame import NewestFrame
 from lmii_ros.nodes.operation import Operation
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
@@ -68,7 +69,9 @@ class SegmentationNode(LifecycleNode):
             description='Whether the node configures and activates itself.',
             read_only=True)).value
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._streams = [CameraStream(self, camera) for camera in self._settings.cameras]
+        mounting = Mounting(self)
+        self._streams = [
+            CameraStream(self, camera, mounting) for camera in self._settings.cameras]
         self._operation: Operation | None = None
         self._newest: NewestFrame[CameraStream, tuple[Any, float]] | None = None
         self._worker: threading.Thread | None = None
