@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from rclpy.qos import DurabilityPolicy  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rclpy.qos import ReliabilityPolicy  # noqa: E402
 from ros_client import NODE  # noqa: E402
@@ -30,6 +31,11 @@ from ros_client import pixels  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+
+try:
+    import vision_msgs.msg as vision
+except ImportError:
+    vision = None
 
 OUTPUTS = {
     'labels': Image, 'color': Image, 'overlay': Image, 'overlay/compressed': CompressedImage,
@@ -234,6 +240,19 @@ def test_camera_info_of_another_size_is_not_passed_on(node, client):
         assert bool(camera.received['camera_info']) is passed_on
     node.wait_for_output(
         f'camera_info is of {2 * WIDTH}x{2 * HEIGHT}, the image of {WIDTH}x{HEIGHT}: not passed')
+
+
+@pytest.mark.skipif(vision is None, reason='vision_msgs is not installed')
+def test_label_info_tells_whoever_comes_late_what_the_labels_mean(node, client):
+    infos = client.listen(vision.LabelInfo, f'{NODE}/label_info', QoSProfile(
+        depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    client.until(lambda: infos)
+    assert {each.class_id: each.class_name for each in infos[0].class_map} == dict(
+        enumerate(CAMVID.classes))
+    assert infos[0].threshold == 0.0
+    assert client.set('min_confidence', 0.25) == ''
+    client.until(lambda: infos[-1].threshold == 0.25)
+    assert client.set('min_confidence', 0.0) == ''
 
 
 def test_frames_that_all_go_without_labels_are_an_error(node, client):
