@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from dataclasses import dataclass
 from functools import cached_property
 import math
@@ -133,19 +134,24 @@ class CameraPose:
         Return the pose of the camera with this optical frame (x right, y down), as tf tells it.
 
         :param translation: Its origin in the vehicle's frame, in metres.
-        :param quaternion: Its rotation there, x, y, z, w.
+        :param quaternion: Its rotation there, x, y, z, w, of any length but 0.
         """
         x, y, z, w = np.array(quaternion) / np.linalg.norm(quaternion)
         cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
         body = (np.eye(3) + 2 * w * cross + 2 * cross @ cross) @ _TO_OPTICAL
-        level = math.hypot(body[0, 0], body[1, 0])
-        pitch = math.atan2(-body[2, 0], level)
-        if level < 1e-9:
+        horizontal = math.hypot(body[0, 0], body[1, 0])
+        pitch = math.atan2(-body[2, 0], horizontal)
+        if horizontal < 1e-9:
             # It looks straight up or down, where roll and yaw are the same turn.
             return cls(*translation, 0.0, pitch, math.atan2(-body[0, 1], body[1, 1]))
         return cls(
             *translation, math.atan2(body[2, 1], body[2, 2]), pitch,
             math.atan2(body[1, 0], body[0, 0]))
+
+    def __str__(self) -> str:
+        # No -0 and no 1e-17, as of a turn there and back.
+        x, y, z, roll, pitch, yaw = (round(value, 3) + 0.0 for value in astuple(self))
+        return f'x {x:g}, y {y:g}, z {z:g} m, roll {roll:g}, pitch {pitch:g}, yaw {yaw:g}'
 
     def rotation(self) -> np.ndarray:
         """Return the 3x3 rotation from the vehicle to the optical frame (x right, y down)."""

@@ -33,9 +33,10 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 try:
-    import tf2_msgs.msg as TF2
+    from tf2_msgs.msg import TFMessage
+    import tf2_py  # noqa: F401
 except ImportError:
-    TF2 = None
+    TFMessage = None
 
 HEIGHT, WIDTH = 96, 128
 CAMERA = PinholeCamera.from_fov(WIDTH, HEIGHT, pitch=0.3)
@@ -188,9 +189,9 @@ def test_another_pose_holds_from_the_next_frame_on(node, client, labels):
     (POSE, calibration(width=WIDTH * 2), f'camera_info is of {WIDTH * 2}x{HEIGHT}'),
     (POSE, calibration(distortion_model='odd', d=[0.1]), "distortion model 'odd' is none of"),
     ([0.0] * 6, calibration(),
-     'camera_pose is not set (its z, the height above the ground, is 0), '
-     + ('and tf2, which might tell, is not installed' if TF2 is None else
-        'nor does /tf_static tell: ')),
+     'camera_pose is not set, ' + (
+         'and tf2, which might tell, is not installed' if TFMessage is None else
+         'nor does /tf_static tell: "base_link" passed to')),
 ])
 def test_what_is_missing_for_the_ground_is_told_and_does_not_hinder_the_rest(
         start_node, client, tiny_weights, pose, info, reason):
@@ -205,18 +206,26 @@ def test_what_is_missing_for_the_ground_is_told_and_does_not_hinder_the_rest(
     assert warned.level == DiagnosticStatus.WARN
 
 
-@pytest.mark.skipif(TF2 is None, reason='tf2 is not installed')
+@pytest.mark.skipif(TFMessage is None, reason='tf2 is not installed')
 def test_tf_tells_the_pose_where_no_parameter_does(start_node, client, tiny_weights, labels):
-    def fixed(parent, child, translation, quaternion):
-        message = TransformStamped(child_frame_id=child)
-        message.header.frame_id = parent
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+    def tell(parent, child, translation, quaternion):
+        transform = TransformStamped(child_frame_id=child)
+        transform.header.frame_id = parent
         for part, names, values in (
-                (message.transform.translation, 'xyz', translation),
-                (message.transform.rotation, 'xyzw', quaternion)):
+                (transform.transform.translation, 'xyz', translation),
+                (transform.transform.rotation, 'xyzw', quaternion)):
             for name, value in zip(names, values):
                 setattr(part, name, value)
-        return message
+        client.node.create_publisher(TFMessage, '/tf_static', latched).publish(
+            TFMessage(transforms=[transform]))
 
+    # As robot_state_publisher and other sensors' drivers do, long before this node is there.
+    x, y, z, _, pitch, yaw = POSE
+    sp, cp, sy, cy = np.sin(pitch / 2), np.cos(pitch / 2), np.sin(yaw / 2), np.cos(yaw / 2)
+    tell('base_footprint', 'camera_link', (x, y, z), (-sp * sy, sp * cy, cp * sy, cp * cy))
+    tell('base_footprint', 'lidar', (0.0, 0.0, 2.0), (0.0, 0.0, 0.0, 1.0))
     client.namespace = '/other'
     node = start_node(
         'segmentation_node', '-r', f'__ns:={client.namespace}', weights=tiny_weights, threads=1,
@@ -225,18 +234,13 @@ def test_tf_tells_the_pose_where_no_parameter_does(start_node, client, tiny_weig
         grid_resolution=GRID.resolution)
     camera = Camera(client)
     camera.send_until(lambda: 'nor does /tf_static tell' in node.output, calibration(), 6)
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    # Two nodes that each tell of one joint, as robot_state_publisher and a camera's driver do.
-    x, y, z, _, pitch, yaw = POSE
-    sp, cp, sy, cy = np.sin(pitch / 2), np.cos(pitch / 2), np.sin(yaw / 2), np.cos(yaw / 2)
-    for transform in (
-            fixed('base_footprint', 'camera_link', (x, y, z),
-                  (-sp * sy, sp * cy, cp * sy, cp * cy)),
-            fixed('camera_link', 'front_camera', (0.0,) * 3, (-0.5, 0.5, -0.5, 0.5))):
-        client.publisher(TF2.TFMessage, '/tf_static', latched).publish(
-            TF2.TFMessage(transforms=[transform]))
+    # As the camera's driver does.
+    tell('camera_link', 'front_camera', (0.0,) * 3, (-0.5, 0.5, -0.5, 0.5))
     grid, _ = camera.on_the_ground(calibration(), 7)
     np.testing.assert_array_equal(cells(grid), expected(labels))
+    assert (
+        'by /tf_static front_camera is, in base_footprint, at x 1.5, y 0, '
+        f'z {z:g} m, roll 0, pitch {pitch:g}, yaw {yaw:g}\n') in node.output
     assert client.set('base_frame', 'front_camera') == ''
     camera.send_until(
         lambda: 'front_camera is at height 0 m in front_camera: set base_frame' in node.output,

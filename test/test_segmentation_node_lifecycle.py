@@ -219,6 +219,7 @@ def test_parameters_take_effect_on_the_next_frame(node, active, tiny_weights):
     ('stale_after', 0.0, 'out of range'),
     ('camera_pose', [0.0, 1.0], 'is not six numbers: x, y, z, roll, pitch, yaw'),
     ('camera_pose', [0.0, 0.0, float('nan'), 0.0, 0.0, 0.0], 'is not six numbers'),
+    ('camera_pose', [1.0, 0.0, 0.0, 0.0, 0.1, 0.0], 'on the ground, expected z above 0'),
     ('camera_pose', [0.0, 0.0, -1.5, 0.0, 0.0, 0.0], 'the camera 1.5 m below the ground'),
     ('camera_pose', [0.0, 0.0, 1.5, 0.0, 5.0, 0.0], 'expected radians, within pi of 0'),
     ('base_frame', '', 'base_frame is empty'),

@@ -15,9 +15,9 @@ from std_msgs.msg import Header
 
 from lmii_ros.camera import Calibration
 from lmii_ros.camera import CameraError
+from lmii_ros.camera import CameraPose
 from lmii_ros.drivable import Grid
 from lmii_ros.drivable import GroundProjection
-from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.parameters import Settings
 
 
@@ -25,8 +25,7 @@ def projection(
     header: Header,
     frame_size: tuple[int, int],
     camera_info: CameraInfo | None,
-    camera: str,
-    mounting: Mounting,
+    pose: CameraPose,
     settings: Settings,
 ) -> GroundProjection:
     """
@@ -35,8 +34,7 @@ def projection(
     :param header: The frame's.
     :param frame_size: Its height and width.
     :param camera_info: The camera's newest calibration, if there is any.
-    :param camera: The camera's name.
-    :param mounting: Which tells where it is.
+    :param pose: Where the camera is.
     :param settings: Of this frame.
     :raises CameraError: If there is none: the message is the reason for the user.
     """
@@ -49,11 +47,11 @@ def projection(
             f'{header.frame_id!r}')
     check_size(camera_info, frame_size)
     found = _projection(
-        _calibration(camera_info, rectified=settings.rectified),
-        mounting.pose(camera, next(iter(frames), ''), settings), settings.grid)
+        _calibration(camera_info, rectified=settings.rectified), pose, settings.grid)
     if not found.sees_ground:
         raise CameraError(
-            'by the pose of the camera and camera_info, the image shows no cell of the grid')
+            f'by camera_info and the pose of the camera in {settings.base_frame} ({pose}), the '
+            'image shows no cell of the grid')
     return found
 
 

@@ -26,13 +26,15 @@ class Mounting:
     """
     Knows the pose of each camera.
 
-    Of tf it is /tf_static that is listened to: what a vehicle plans by stands still on it, and
-    all that moves there, on /tf, would take a node in Python much of its time.
+    Of tf it is /tf_static that is listened to: what a camera is mounted on stands still, and all
+    that moves, on /tf, would take a node in Python much of its time.
 
     :param node: The node.
     """
 
     def __init__(self, node: Node) -> None:
+        self._logger = node.get_logger()
+        self._told: dict[str, CameraPose] = {}
         if BufferCore is None:
             return
         self._buffer = BufferCore()
@@ -40,6 +42,7 @@ class Mounting:
         node.create_subscription(
             TFMessage, '/tf_static', self._on_transforms,
             QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self._topic = node.resolve_topic_name('/tf_static')
 
     def pose(self, camera: str, optical_frame: str, settings: Settings) -> CameraPose:
         """
@@ -50,11 +53,10 @@ class Mounting:
         :param settings: With its pose, or the vehicle's frame.
         :raises CameraError: If nothing tells: the message is the reason for the user.
         """
-        told = settings.pose(camera)
-        if told.z > 0:
-            return told
-        name = pose_parameter(camera)
-        unset = f'{name} is not set (its z, the height above the ground, is 0)'
+        given = settings.pose(camera)
+        if given.z > 0:
+            return given
+        unset = f'{pose_parameter(camera)} is not set'
         if BufferCore is None:
             raise CameraError(
                 f'{unset}, and tf2, which might tell, is not installed '
@@ -64,16 +66,22 @@ class Mounting:
                 settings.base_frame, optical_frame, Time()).transform
         except TransformException as error:
             raise CameraError(
-                f'{unset}, nor does /tf_static tell: {str(error).strip()}') from error
-        at, turned = transform.translation, transform.rotation
-        found = CameraPose.of_optical_frame(
-            (at.x, at.y, at.z), (turned.x, turned.y, turned.z, turned.w))
-        if found.z <= 0:
+                f'{unset}, nor does {self._topic} tell: {str(error).strip()}') from error
+        translation, rotation = transform.translation, transform.rotation
+        pose = CameraPose.of_optical_frame(
+            (translation.x, translation.y, translation.z),
+            (rotation.x, rotation.y, rotation.z, rotation.w))
+        if pose.z <= 0:
             raise CameraError(
-                f'{unset}, and by /tf_static {optical_frame} is at height {found.z:g} m in '
+                f'{unset}, and by {self._topic} {optical_frame} is at height {pose.z:g} m in '
                 f'{settings.base_frame}: set base_frame to one with its origin on the ground')
-        return found
+        if self._told.get(camera) != pose:
+            self._told[camera] = pose
+            # What is on the ground is as right as this is.
+            self._logger.info(
+                f'by {self._topic} {optical_frame} is, in {settings.base_frame}, at {pose}')
+        return pose
 
     def _on_transforms(self, message: TFMessage) -> None:
         for transform in message.transforms:
-            self._buffer.set_transform_static(transform, '/tf_static')
+            self._buffer.set_transform_static(transform, self._topic)

@@ -21,7 +21,7 @@ from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.nodes.rate_keeper import RateKeeper
 from lmii_ros.nodes.rate_keeper import Sample
-from lmii_ros.nodes.rate_keeper import find
+from lmii_ros.nodes.rate_keeper import find_point
 
 if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
@@ -322,7 +322,7 @@ class Operation:
         try:
             # What is still being made ready would slow what is measured.
             self._stop_keeping(wait=True)
-            choice, ladder = find(
+            choice, ladder = find_point(
                 sample, self._settings, self._logger, anew=anew,
                 cancelled=self._cancelled.is_set)
             segmenter = self._make(choice.timing.candidate.point)

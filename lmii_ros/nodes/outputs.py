@@ -174,8 +174,8 @@ class Outputs:
     ) -> None:
         try:
             projection = ground.projection(
-                header, pictures.labels.shape, camera_info, self._camera, self._mounting,
-                settings)
+                header, pictures.labels.shape, camera_info,
+                self._mounting.pose(self._camera, header.frame_id, settings), settings)
         except CameraError as error:
             reason = f'nothing of the drivable area is published on the ground: {error}'
             if reason != self._no_ground:

@@ -283,3 +283,6 @@ def _check_pose(name: str, pose: tuple[float, ...]) -> None:
             f'{name} has the angles {list(pose[3:])}, expected radians, within pi of 0')
     if pose[2] < 0:
         raise SettingsError(f'{name} has the camera {-pose[2]:g} m below the ground')
+    if any(pose) and not pose[2]:
+        raise SettingsError(
+            f'{name} {list(pose)} has the camera on the ground, expected z above 0')

@@ -202,18 +202,20 @@ def _init(arguments: list[str] | None) -> None:
 
 
 def _warn_of_unknown_parameters(node: Node) -> None:
-    """Tell which parameters were given that the node does not have: ROS passes over them."""
+    """
+    Warn of parameters that were given and that the node does not have: ROS passes over them.
+
+    Of those alone that resemble one that it has: a file may be for many nodes.
+    """
     known = node.get_parameters_by_prefix('')
-    unknown = []
     # Not a name of rclpy's public interface, which tells only of those that are declared.
-    for name in sorted(node._parameter_overrides):
-        # Those of a topic are declared with it.
+    for name in sorted(getattr(node, '_parameter_overrides', ())):
+        # Those of a topic's QoS are declared with it, perhaps later.
         if name in known or name.startswith('qos_overrides.'):
             continue
-        alike = difflib.get_close_matches(name, known, 1)
-        unknown.append(name + (f' (is {alike[0]} meant?)' if alike else ''))
-    if unknown:
-        node.get_logger().warning(f'no parameter of this node, ignored: {", ".join(unknown)}')
+        for alike in difflib.get_close_matches(name, known, 1):
+            node.get_logger().warning(
+                f'ignored {name}, which is no parameter of this node; is {alike} meant?')
 
 
 def _spin(node: Node, executor: SingleThreadedExecutor) -> None:

@@ -48,7 +48,7 @@ class Sample:
     confidence: bool
 
 
-def find(
+def find_point(
     sample: Sample,
     settings: Settings,
     logger: Any,
@@ -106,8 +106,8 @@ class RateKeeper:
     """
     Leaves the chosen point when the frames take too long there, and takes better ones again.
 
-    The worker's thread calls :meth:`labelled`, :meth:`pass_over`, :meth:`renew` and
-    :meth:`close`; the others may be called from any thread.
+    The worker's thread calls :meth:`labelled`, :meth:`pass_over` and :meth:`renew`, and nothing
+    does once it is closed; the others may be called from any thread.
 
     :param choice: The point that the node is to begin with.
     :param ladder: All points to switch between.

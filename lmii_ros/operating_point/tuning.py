@@ -99,8 +99,7 @@ def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> 
     :raises ValueError: If a weight file, the engine or the device is not as it should be.
     """
     points, measure = _candidates(tuning, progress)
-    return search(
-        points, measure, tuning.budget_s, exhaustive=tuning.exhaustive)
+    return search(points, measure, tuning.budget_s, exhaustive=tuning.exhaustive)
 
 
 def run_better(tuning: Tuning, miou: float) -> list[Timing]:

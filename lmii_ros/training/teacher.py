@@ -29,7 +29,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the logits, [N, classes, h, w], of frames, [N, 3, H, W]."""
+        """Return the logits, float [N, classes, h, w], of frames, uint8 [N, H, W, 3]."""
         frames = self.normalize(frames)
         size = [
             max(STRIDE, STRIDE * round(self.scale * pixels / STRIDE))
