@@ -254,8 +254,8 @@ def pose_parameter(camera: str) -> str:
 def _pose_descriptor() -> ParameterDescriptor:
     return ParameterDescriptor(
         description='Where the camera is in the frame base_frame: x, y, z above the ground in '
-        'metres, roll, pitch (above 0 looks down), yaw in radians. With a z of 0, /tf_static '
-        'tells it.',
+        'metres, roll, pitch (above 0 looks down), yaw in radians. Where all are 0, '
+        '/tf_static tells it.',
         additional_constraints='six numbers')
 
 
