@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -37,9 +38,11 @@ from lmii_ros.training.loss import CrossEntropy
 from lmii_ros.training.loss import distillation
 from lmii_ros.training.loss import missed_overlap
 from lmii_ros.training.loss import resized
+from lmii_ros.training.parallel import Processes
 from lmii_ros.training.progress import Progress
 from lmii_ros.training.recipe import Recipe
 from lmii_ros.training.recipe import RecipeError
+from lmii_ros.training.teacher import Teacher
 from lmii_ros.training.teacher import teacher_of
 from lmii_ros.weights import WeightInfo
 
@@ -94,14 +97,7 @@ def train(
     processes = parallel.join()
     if recipe.held_out_drives:
         training, validation = hold_out(training, recipe.held_out_drives.split('+'))
-    if min(recipe.batch_size, len(training)) < processes.count:
-        raise RecipeError(
-            f'batch_size {recipe.batch_size} and {len(training)} images, expected at least '
-            f'{processes.count}, one for each process')
-    if recipe.synthetic_share and training.classes.classes != CAMVID.classes:
-        raise RecipeError(
-            f'synthetic_share is {recipe.synthetic_share:g}, expected 0: synthetic scenes have '
-            f'the classes of {CAMVID.name}, the data set those of {training.classes.name}')
+    _check(recipe, training, processes)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, training).to(device, memory_format=torch.channels_last)
@@ -121,8 +117,9 @@ def train(
     if validation:
         # What of it cannot be used is better said now than after some epochs.
         images.frequencies(validation)
-    cross_entropy = CrossEntropy(
-        torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device)
+    objective = _Objective(
+        recipe, processes, teacher, network.align_corners,
+        CrossEntropy(torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device))
     synthetic = images.synthetic_frames(recipe)
     checkpoint = Checkpoint(out, recipe, training, network, average, optimizer)
     first_epoch = checkpoint.resume(device)
@@ -154,16 +151,7 @@ def train(
             with _autocast(recipe, device):
                 logits = spread(
                     normalize(frames).contiguous(memory_format=torch.channels_last))
-            at_labels = resized(logits, truth.shape[-2:], network.align_corners)
-            loss, weight = cross_entropy(at_labels, truth)
-            # The gradients' mean over the processes is then that of the whole batch's loss.
-            loss = processes.count * loss / processes.sum(weight).clamp(min=1e-6)
-            share = processes.count * len(frames) / len(batches[step])
-            if recipe.overlap_weight:
-                loss = loss + share * recipe.overlap_weight * missed_overlap(at_labels, truth)
-            if teacher:
-                loss = loss + share * distillation(
-                    logits, teacher(frames), teacher.align_corners)
+            loss = objective.loss(logits, frames, truth, len(batches[step]))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
@@ -270,6 +258,52 @@ def _initial_network(recipe: Recipe, training: Dataset) -> nn.Module:
                 f'{recipe.network} for {training.classes.name}, found {info.network}: '
                 f'{str(error).splitlines()[-1].strip()}') from error
     return network
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """What a training minimises."""
+
+    recipe: Recipe
+    processes: Processes
+    teacher: Teacher | None
+    align_corners: bool
+    cross_entropy: CrossEntropy
+
+    def loss(
+        self, logits: torch.Tensor, frames: torch.Tensor, truth: torch.Tensor, batch_size: int,
+    ) -> torch.Tensor:
+        """
+        Return the loss of this process's part of a batch; the batch's is the processes' mean.
+
+        :param logits: float [N, classes, h, w].
+        :param frames: uint8 [N, H, W, 3], which they are of.
+        :param truth: int64 [N, height, width], of the same, perhaps not of every pixel.
+        :param batch_size: Images in the whole batch.
+        """
+        count = self.processes.count
+        at_labels = resized(logits, truth.shape[-2:], self.align_corners)
+        loss, weight = self.cross_entropy(at_labels, truth)
+        loss = count * loss / self.processes.sum(weight).clamp(min=1e-6)
+        share = count * len(frames) / batch_size
+        if self.recipe.overlap_weight:
+            loss = loss + share * self.recipe.overlap_weight * missed_overlap(at_labels, truth)
+        if self.teacher:
+            loss = loss + share * distillation(
+                logits, self.teacher(frames), self.teacher.align_corners)
+        return loss
+
+
+def _check(recipe: Recipe, training: Dataset, processes: Processes) -> None:
+    """Raise a RecipeError if a recipe does not fit the data or the processes."""
+    if min(recipe.batch_size, len(training)) < processes.count:
+        raise RecipeError(
+            f'batch_size {recipe.batch_size} and {len(training)} images, expected at least '
+            f'{processes.count}, one for each process')
+    if recipe.synthetic_share and training.classes.classes != CAMVID.classes:
+        raise RecipeError(
+            f'synthetic_share is {recipe.synthetic_share:g}, expected 0: synthetic scenes have '
+            f'the classes of {CAMVID.name}, the data set those of {training.classes.name}')
 
 
 def _steps(recipe: Recipe, length: int) -> int:
