@@ -30,6 +30,8 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 
 NODE = '/segmentation_node'
+ATTEMPTS = 3
+"""To call a service: DDS loses the answer of a server that has not yet found the client's end."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,14 @@ class Client:
         client = self.node.create_client(service_type, f'{self.namespace}{NODE}/{name}')
         try:
             self.until(client.service_is_ready)
-            future = client.call_async(service_type.Request(**fields))
-            self.until(future.done)
-            return future.result()
+            for _ in range(ATTEMPTS):
+                future = client.call_async(service_type.Request(**fields))
+                deadline = time.monotonic() + TIMEOUT_S / ATTEMPTS
+                while time.monotonic() < deadline:
+                    self._executor.spin_once(timeout_sec=0.05)
+                    if future.done():
+                        return future.result()
+            raise AssertionError(f'{name} did not answer')
         finally:
             self.node.destroy_client(client)
 
