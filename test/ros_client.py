@@ -94,12 +94,17 @@ class Client:
 
     def until(self, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
         """Receive until a condition is true, and return its value."""
+        value = self._spin_until(condition, timeout_s)
+        assert value, f'not within {timeout_s} s'
+        return value
+
+    def _spin_until(self, condition: Callable[[], Any], timeout_s: float) -> Any:
+        """Receive until a condition is true or the time is over; return its last value."""
         deadline = time.monotonic() + timeout_s
         while True:
             value = condition()
-            if value:
+            if value or time.monotonic() >= deadline:
                 return value
-            assert time.monotonic() < deadline, f'not within {timeout_s} s'
             self._executor.spin_once(timeout_sec=0.05)
 
     def listen(self, message_type: type, topic: str, qos: QoSProfile | None = None) -> list:
@@ -140,11 +145,8 @@ class Client:
             self.until(client.service_is_ready)
             for _ in range(ATTEMPTS):
                 future = client.call_async(service_type.Request(**fields))
-                deadline = time.monotonic() + TIMEOUT_S / ATTEMPTS
-                while time.monotonic() < deadline:
-                    self._executor.spin_once(timeout_sec=0.05)
-                    if future.done():
-                        return future.result()
+                if self._spin_until(future.done, TIMEOUT_S / ATTEMPTS):
+                    return future.result()
             raise AssertionError(f'{name} did not answer')
         finally:
             self.node.destroy_client(client)

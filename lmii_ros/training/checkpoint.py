@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Iterator
 
@@ -55,7 +56,7 @@ class Checkpoint:
     def _path(self) -> Path:
         return self.folder / CHECKPOINT
 
-    @property
+    @cached_property
     def _images(self) -> str:
         # Without their folder, which may be moved.
         names = '\n'.join(path.name for path in self.training.images)
