@@ -157,7 +157,7 @@ def test_a_target_rate_is_taken_up(install, launch, client, arguments, rate):
     client.until(lambda: images, START_TIMEOUT_S)
     assert parameters(client, '/segmentation_node', 'target_fps') == [rate]
     process.wait_for_output(
-        rf'{rate:g} frames/s of 320x240: \w+ in \w+ at height \d+, expected mIoU')
+        rf'320x240 at {rate:g} frames/s: \w+ in \w+ at height \d+, expected mIoU')
     assert (images[0].width, images[0].height) == (320, 240)
 
 

@@ -19,6 +19,7 @@ from lmii_ros.classes import CITYSCAPES
 from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import OperatingPointError
+from lmii_ros.operating_point import Target
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point import cache
 from lmii_ros.operating_point import calibration as calibration_module
@@ -543,7 +544,7 @@ class Drive:
     """
 
     def __init__(self, points, index, fps, seed, takes=lambda p90_s: p90_s, camera_fps=None):
-        self.controller = Controller(points, index, fps, 0.8)
+        self.controller = Controller(points, index, Target(fps, 0.8, 1))
         self._period_s = 1 / (camera_fps or fps)
         self._draw = random.Random(seed)
         self._takes = takes
@@ -754,7 +755,7 @@ def test_a_point_that_is_hardly_better_is_not_worth_a_step_beyond_the_chosen_one
 @pytest.mark.parametrize('camera_fps, left', [(20, True), (30, False)])
 def test_fast_frames_that_are_lost_again_and_again_are_reason_enough(camera_fps, left):
     # Those of the camera come in a jam, where its process has to wait for a core.
-    controller = Controller(POINTS, 4, 20, 0.8)
+    controller = Controller(POINTS, 4, Target(20, 0.8, 1))
     for index in range(1, 25 * camera_fps):
         now = index / camera_fps
         if index < 20 * camera_fps or index % 8:
@@ -767,7 +768,7 @@ def test_fast_frames_that_are_lost_again_and_again_are_reason_enough(camera_fps,
 
 
 def test_what_is_slow_is_left_for_whatever_is_ready():
-    controller = Controller(POINTS, 4, 20, 0.8)
+    controller = Controller(POINTS, 4, Target(20, 0.8, 1))
     for index in range(40):
         controller.labelled(index / 20, 0.1)
     wanted = controller.decide(2.0)
@@ -776,7 +777,7 @@ def test_what_is_slow_is_left_for_whatever_is_ready():
 
 
 def test_a_step_up_that_fails_at_once_is_taken_back():
-    controller = Controller(POINTS, 4, 20, 0.8)
+    controller = Controller(POINTS, 4, Target(20, 0.8, 1))
     controller.switched(10.0, 3)
     controller.switched(20.0, 4)
     for index in range(20):
@@ -827,9 +828,9 @@ def test_the_fastest_point_is_the_end(tmp_path):
 
 
 def test_a_point_that_is_hardly_faster_is_not_worth_what_it_costs():
-    assert Controller(ladder(17.4, 18.8, 24.0), 2, 30, 0.8).lower == (1,)
-    assert Controller(ladder(10.0, 18.8, 24.0), 2, 30, 0.8).lower == (1, 0)
-    assert Controller(ladder(17.4, 18.8, 24.0), 1, 30, 0.8).lower == (0,)
+    assert Controller(ladder(17.4, 18.8, 24.0), 2, Target(30, 0.8, 1)).lower == (1,)
+    assert Controller(ladder(10.0, 18.8, 24.0), 2, Target(30, 0.8, 1)).lower == (1, 0)
+    assert Controller(ladder(17.4, 18.8, 24.0), 1, Target(30, 0.8, 1)).lower == (0,)
 
 
 def test_points_that_cannot_be_made_ready_are_passed_over():

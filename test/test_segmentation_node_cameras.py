@@ -225,7 +225,7 @@ def test_a_frame_rate_is_held_for_each_camera(start_node, client, rated_weights)
             name.replace('/', '/other/', 1): value for name, value in RELIABLE.items()})
     node.wait_for_output(r'engine \w+ on cpu')
     cameras = [Camera(client, name) for name in SIZES]
-    node.wait_for_output('10 frames/s of 96x64 from each of 2 cameras')
+    node.wait_for_output('96x64 at 10 frames/s from each of 2 cameras')
     values = client.status_of('left', lambda status: 'budget (ms)' in status.values).values
     assert values['target rate (Hz)'] == '10'
     assert float(values['budget (ms)']) == pytest.approx(40.0)

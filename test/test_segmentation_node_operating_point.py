@@ -94,7 +94,7 @@ def heights_of(labels, expected):
 
 def test_it_takes_the_best_that_fits_and_says_so(node, camera, expected):
     found = node.wait_for_output(
-        r'2 frames/s of 320x240: rated in fp32 at height (\d+), expected mIoU (\S+) %, p90 \S+ ms '
+        r'320x240 at 2 frames/s: rated in fp32 at height (\d+), expected mIoU (\S+) %, p90 \S+ ms '
         r'of 400.0 ms; \d+ candidates timed')
     assert (found[1], found[2]) == ('256', '50.0')
     assert heights_of(camera.see(), expected) == {256}
@@ -115,10 +115,10 @@ def test_single_frames_of_another_size_are_labelled_without_a_search(node, camer
     assert '320x236' not in node.output
     for _ in range(operation.MAX_STRAY + 1):
         camera.see(shorter)
-    node.wait_for_output('2 frames/s of 320x236: rated in fp32')
+    node.wait_for_output('320x236 at 2 frames/s: rated in fp32')
     for _ in range(operation.MAX_STRAY + 1):
         camera.see()
-    assert node.output.count('2 frames/s of 320x240: rated in fp32') == 2
+    assert node.output.count('320x240 at 2 frames/s: rated in fp32') == 2
 
 
 def test_it_steps_down_without_losing_a_frame_or_mixing_two_sizes(node, camera, expected):
@@ -130,7 +130,7 @@ def test_it_steps_down_without_losing_a_frame_or_mixing_two_sizes(node, camera, 
         path.write_text(json.dumps(document))
     assert camera.client.set('target_fps', 1000.0) == ''
     camera.see()
-    node.wait_for_output(r'1000 frames/s of 320x240: rated in fp32 at height 256.* 0 candidates')
+    node.wait_for_output(r'320x240 at 1000 frames/s: rated in fp32 at height 256.* 0 candidates')
     seen = []
     before = camera.facts()
     for messages in camera.received.values():
@@ -160,7 +160,7 @@ def test_it_measures_anew_when_asked_to(node, camera, expected):
     answer = camera.client.call(Trigger, 'calibrate')
     assert answer.success and 'measuring anew' in answer.message
     camera.see()
-    node.wait_for_output(r'1000 frames/s of 320x240: rated in fp32 at height .* [1-9]\d* cand')
+    node.wait_for_output(r'320x240 at 1000 frames/s: rated in fp32 at height .* [1-9]\d* cand')
     node.wait_for_output(r'no candidate is fast enough: rated .* more than the 0.8 ms it may take')
     facts = camera.facts(lambda facts: 'misses the target' in facts)
     assert 'more than the 0.8 ms' in facts['misses the target']
@@ -224,7 +224,7 @@ def test_the_confidence_counts_where_labels_depend_on_it(node, camera):
     assert camera.client.set('min_confidence', 0.1) == ''
     camera.see()
     camera.facts(lambda facts: 'operating point' in facts)
-    found = re.findall(r'1 frames/s of 320x240: .* (\d+) candidates timed', node.output)
+    found = re.findall(r'320x240 at 1 frames/s: .* (\d+) candidates timed', node.output)
     assert int(found[-1]) > 0
     assert camera.client.set('min_confidence', 0.0) == ''
     camera.see()

@@ -40,12 +40,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    from lmii_ros.operating_point import Target
     from lmii_ros.operating_point import tuning
     wanted = tuning.Tuning(
-        weight_files=tuple(options.weights), size=options.size, target_fps=options.target_fps,
-        cameras=options.cameras, headroom=options.headroom, engine=options.engine,
-        device=options.device, precision=options.precision, threads=options.threads,
-        exhaustive=options.exhaustive, anew=options.anew)
+        weight_files=tuple(options.weights), size=options.size,
+        target=Target(options.target_fps, options.headroom, options.cameras),
+        engine=options.engine, device=options.device, precision=options.precision,
+        threads=options.threads, exhaustive=options.exhaustive, anew=options.anew)
     try:
         choice = tuning.run(wanted, _show)
     finally:

@@ -25,6 +25,7 @@ from lmii_ros.nodes.rate_keeper import find_point
 
 if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
+    from lmii_ros.operating_point import Target
     from lmii_ros.segmenter import Segmentation
     from lmii_ros.segmenter import Segmenter
 
@@ -39,8 +40,7 @@ class _Demand:
     """What the operating point depends on besides the size of the frames; if it changes, the point
     is chosen anew."""
 
-    target_fps: float
-    headroom: float
+    target: Target | None
     offered_weights: tuple[str, ...]
     input_height: int
     by_confidence: bool
@@ -71,7 +71,7 @@ class Operation:
             precision=settings.precision, threads=settings.threads,
             input_height=settings.input_height)
         self.check(settings)
-        if not settings.target_fps:
+        if settings.target is None:
             logger.info(
                 'preparing the network, which takes some seconds at its first start on a machine')
             # The first run allocates and chooses kernels: no camera frame is to wait for that.
@@ -101,7 +101,7 @@ class Operation:
         :raises ValueError: Of the weight files offered, or of the class table.
         """
         settings.drivable(self.segmenter.info.classes)
-        if settings.target_fps:
+        if settings.target is not None:
             from lmii_ros.operating_point.candidates import offers
             offers(settings.offered_weights, settings.weights)
 
@@ -155,7 +155,7 @@ class Operation:
         keeper = self._keeper
         if keeper is not None:
             return keeper.warning()
-        if self._settings.target_fps and self._demand is not None:
+        if self._settings.target is not None and self._demand is not None:
             return 'the target rate is not kept: the log tells why'
         return ''
 
@@ -223,8 +223,8 @@ class Operation:
     ) -> None:
         frame_size = sample.frame_size
         demand = _Demand(
-            settings.target_fps, settings.headroom, settings.offered_weights,
-            settings.input_height, settings.min_confidence > 0)
+            settings.target, settings.offered_weights, settings.input_height,
+            settings.min_confidence > 0)
         anew = self._calibrate_anew.is_set()
         if demand == self._demand and not anew:
             known_size = self._frame_sizes.get(camera)
@@ -255,9 +255,9 @@ class Operation:
         self._settings = settings
         labels_already = self._chosen or bool(self._prepared)
         try:
-            if settings.target_fps:
+            if demand.target is not None:
                 self._frame_sizes[camera] = frame_size
-                self._choose(sample, anew=anew)
+                self._choose(sample, demand.target, anew=anew)
             else:
                 # Others, with a size of their own, are prepared when they come.
                 self._frame_sizes = {camera: frame_size}
@@ -316,14 +316,14 @@ class Operation:
         finally:
             self.paused = ''
 
-    def _choose(self, sample: Sample, *, anew: bool) -> None:
-        """Find and take the best point for the target rate."""
+    def _choose(self, sample: Sample, target: Target, *, anew: bool) -> None:
+        """Find and take the best point for a target rate."""
         self.paused = 'calibrating, nothing is labelled'
         try:
             # What is still being made ready would slow what is measured.
             self._stop_keeping(wait=True)
             choice, ladder = find_point(
-                sample, self._settings, self._logger, anew=anew,
+                sample, self._settings, target, self._logger, anew=anew,
                 cancelled=self._cancelled.is_set)
             segmenter = self._make(choice.timing.candidate.point)
         finally:
@@ -331,7 +331,7 @@ class Operation:
         self._chosen = True
         self.segmenter = segmenter
         self._keeper = RateKeeper(
-            choice, ladder, self._settings, self._make, self._logger,
+            choice, ladder, target, self._make, self._logger,
             lowest_priority=not segmenter.engine.keeps_priority)
 
     def _make(self, point: OperatingPoint) -> Segmenter:

@@ -25,6 +25,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from lmii_ros.camera import CameraPose
 from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import Grid
+from lmii_ros.operating_point import Target
 
 QOS_OVERRIDES = QoSOverridingOptions((
     QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
@@ -190,9 +191,11 @@ class Settings:
         return CameraPose(*self.camera_poses.get(camera, ()))
 
     @property
-    def frame_rate(self) -> float:
-        """Frames per second to hold, of all cameras together."""
-        return self.target_fps * len(self.cameras)
+    def target(self) -> Target | None:
+        """The frame rate to hold, None for the fixed weights and input height."""
+        if not self.target_fps:
+            return None
+        return Target(self.target_fps, self.headroom, len(self.cameras))
 
     @property
     def grid(self) -> Grid:

@@ -18,6 +18,7 @@ from lmii_ros.nodes.standby import Standby
 
 if TYPE_CHECKING:
     from lmii_ros.operating_point import OperatingPoint
+    from lmii_ros.operating_point import Target
     from lmii_ros.operating_point import Timing
     from lmii_ros.operating_point.search import Choice
     from lmii_ros.segmenter import Segmenter
@@ -51,6 +52,7 @@ class Sample:
 def find_point(
     sample: Sample,
     settings: Settings,
+    target: Target,
     logger: Any,
     *,
     anew: bool,
@@ -60,7 +62,8 @@ def find_point(
     Return the best point for the target rate, and all those to switch between.
 
     :param sample: That candidates are timed with.
-    :param settings: With a target rate.
+    :param settings: Those the node is configured with.
+    :param target: To choose the point for.
     :param logger: The node's.
     :param anew: Whether to time again what is known from before.
     :param cancelled: Tells whether to give up.
@@ -74,24 +77,21 @@ def find_point(
     from lmii_ros.operating_point.search import ladder
     from lmii_ros.operating_point.search import search
     height, width = sample.frame_size
-    count = len(settings.cameras)
-    target = f'{settings.target_fps:g} frames/s of {width}x{height}' + (
-        f' from each of {count} cameras' if count > 1 else '')
+    goal = f'{width}x{height} at {target}'
     started = time.monotonic()
     offered = offers(settings.offered_weights, settings.weights)
     calibration = Calibration(
         sample.decode, offered, engine=settings.engine, device=settings.device,
         threads=settings.threads, confidence=sample.confidence or settings.min_confidence > 0,
         transport=settings.image_transport, anew=anew, cancelled=cancelled,
-        progress=lambda line: logger.info(f'calibrating for {target}: {line}'))
-    budget_s = settings.headroom / settings.frame_rate
+        progress=lambda line: logger.info(f'calibrating for {goal}: {line}'))
     points = candidates(
         offered, height, precision=settings.precision, input_height=settings.input_height)
     choice = search(
-        points, lambda candidate: calibration.measure(candidate, budget_s), budget_s,
-        limit_s=SEARCH_LIMIT_S)
+        points, lambda candidate: calibration.measure(candidate, target.budget_s),
+        target.budget_s, limit_s=SEARCH_LIMIT_S)
     logger.info(
-        f'{target}: {choice.timing} of {1000 * budget_s:.1f} ms; {calibration.measured} '
+        f'{goal}: {choice.timing} of {1000 * target.budget_s:.1f} ms; {calibration.measured} '
         f'candidates timed, {time.monotonic() - started:.2f} s')
     if not choice.whole:
         logger.info(
@@ -111,7 +111,7 @@ class RateKeeper:
 
     :param choice: The point that the node is to begin with.
     :param ladder: All points to switch between.
-    :param settings: With the target rate.
+    :param target: The rate to keep to.
     :param make: Makes the network of a point ready; called in a thread of the standby.
     :param logger: The node's.
     :param lowest_priority: As of :class:`lmii_ros.nodes.standby.Standby`.
@@ -121,7 +121,7 @@ class RateKeeper:
         self,
         choice: Choice,
         ladder: list[Timing],
-        settings: Settings,
+        target: Target,
         make: Callable[[OperatingPoint], Segmenter],
         logger: Any,
         *,
@@ -129,12 +129,11 @@ class RateKeeper:
     ) -> None:
         from lmii_ros.operating_point.controller import Controller
         self._choice = choice
-        self._target_fps = settings.target_fps
+        self._target = target
         self._make = make
         self._logger = logger
         self._lowest_priority = lowest_priority
-        self._controller = Controller(
-            ladder, ladder.index(choice.timing), settings.frame_rate, settings.headroom)
+        self._controller = Controller(ladder, ladder.index(choice.timing), target)
         self._next_decision = 0.0
         self._switched_at = -math.inf
         self._beside_standby = False
@@ -198,7 +197,7 @@ class RateKeeper:
         """Return what diagnostics tell of the point and its target."""
         choice, timing = self._choice, self._timing
         facts: dict[str, object] = {
-            'target rate (Hz)': f'{self._target_fps:g}',
+            'target rate (Hz)': f'{self._target.fps:g}',
             'expected mIoU (%)': f'{100 * timing.candidate.miou:.1f}',
             'calibrated p90 (ms)': f'{1000 * timing.p90_s:.1f}',
             'budget (ms)': f'{1000 * choice.budget_s:.1f}',

@@ -27,6 +27,7 @@ from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.process import keep_freed_memory
 from lmii_ros.nodes.process import shut_down
 from lmii_ros.operating_point import OperatingPoint
+from lmii_ros.operating_point import Target
 from lmii_ros.operating_point import tuning
 from lmii_ros.operating_point.tuning import Tuning
 
@@ -353,6 +354,6 @@ def _back_s(
 
 def _tuning(benchmark: RatesBenchmark, target: float) -> Tuning:
     return Tuning(
-        benchmark.weight_files, benchmark.size, target, headroom=benchmark.headroom,
+        benchmark.weight_files, benchmark.size, Target(target, benchmark.headroom, cameras=1),
         engine=benchmark.engine, device=benchmark.device, precision=benchmark.precision,
         threads=benchmark.threads)

@@ -216,7 +216,7 @@ class SegmentationNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_calibrate(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._worker is None or not self._settings.target_fps:
+        if self._worker is None or self._settings.target is None:
             response.message = 'nothing to measure: ' + (
                 'target_fps is 0' if self._worker else 'the node is not active')
             return response

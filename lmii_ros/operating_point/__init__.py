@@ -22,6 +22,45 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True)
+class Target:
+    """
+    A frame rate to hold.
+
+    :param fps: Frames per second, of each camera.
+    :param headroom: Share of the time between two frames that one may take.
+    :param cameras: How many share the network.
+    :raises OperatingPointError: If one of these is out of range.
+    """
+
+    fps: float
+    headroom: float
+    cameras: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps <= 1000:
+            raise OperatingPointError(
+                f'target of {self.fps:g} frames/s, expected more than 0 and at most 1000')
+        if not 0.1 <= self.headroom <= 1:
+            raise OperatingPointError(f'headroom {self.headroom:g}, expected 0.1 to 1.0')
+        if self.cameras < 1:
+            raise OperatingPointError(f'{self.cameras} cameras, expected 1 or more')
+
+    @property
+    def period_s(self) -> float:
+        """Seconds from one frame to the next, of whichever camera."""
+        return 1 / (self.fps * self.cameras)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds that a frame may take."""
+        return self.headroom * self.period_s
+
+    def __str__(self) -> str:
+        return f'{self.fps:g} frames/s' + (
+            f' from each of {self.cameras} cameras' if self.cameras > 1 else '')
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """
     All that decides labels and latency of a frame.

@@ -10,6 +10,7 @@ from typing import Sequence
 
 import numpy as np
 
+from lmii_ros.operating_point import Target
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point.search import MIN_STEP
 
@@ -87,18 +88,15 @@ class Controller:
     :param ladder: Points to switch between, the fastest first, each better than the one before;
         see :func:`lmii_ros.operating_point.search.front`.
     :param index: Of the present one.
-    :param target_fps: Frames per second to keep.
-    :param headroom: Share of the frame period that the p90 may take.
+    :param target: What to keep to.
     """
 
-    def __init__(
-        self, ladder: Sequence[Timing], index: int, target_fps: float, headroom: float,
-    ) -> None:
+    def __init__(self, ladder: Sequence[Timing], index: int, target: Target) -> None:
         self.ladder = tuple(ladder)
         self.index = index
         self._home = index
-        self._period_s = 1 / target_fps
-        self._budget_s = headroom / target_fps
+        self._period_s = target.period_s
+        self._budget_s = target.budget_s
         # A point goes on to fit while it is nearer to the budget than to the period.
         self._limit_s = (self._budget_s + self._period_s) / 2
         self._overhead_s = float('inf')

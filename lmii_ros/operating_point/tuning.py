@@ -16,6 +16,7 @@ from lmii_ros import weights
 from lmii_ros.engines import PRECISIONS
 from lmii_ros.operating_point import Candidate
 from lmii_ros.operating_point import OperatingPointError
+from lmii_ros.operating_point import Target
 from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point.calibration import Calibration
 from lmii_ros.operating_point.candidates import AUTO
@@ -37,9 +38,7 @@ class Tuning:
 
     :param weight_files: To choose from, see :func:`lmii_ros.operating_point.candidates.offers`.
     :param size: Width and height of the camera's frames.
-    :param target_fps: Frames per second, of each camera.
-    :param cameras: How many share the network.
-    :param headroom: Share of the frame period that a frame may take.
+    :param target: The rate to hold.
     :param engine: As of the node's parameter, like the three that follow.
     :param device: See there.
     :param precision: See there.
@@ -50,9 +49,7 @@ class Tuning:
 
     weight_files: tuple[str, ...]
     size: tuple[int, int]
-    target_fps: float
-    cameras: int = 1
-    headroom: float = 0.8
+    target: Target
     engine: str = 'auto'
     device: str = 'auto'
     precision: str = 'auto'
@@ -61,34 +58,11 @@ class Tuning:
     anew: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.target_fps <= 1000:
-            raise OperatingPointError(
-                f'target of {self.target_fps:g} frames/s, expected more than 0 and at most 1000')
-        if self.cameras < 1:
-            raise OperatingPointError(f'{self.cameras} cameras, expected 1 or more')
-        if not 0.1 <= self.headroom <= 1:
-            raise OperatingPointError(f'headroom {self.headroom:g}, expected 0.1 to 1.0')
         if self.precision not in (AUTO, *PRECISIONS):
             raise OperatingPointError(
                 f'no precision {self.precision!r}; expected {AUTO}, {", ".join(PRECISIONS)}')
         if self.threads < 0:
             raise OperatingPointError(f'{self.threads} threads, expected 0 or more')
-
-    @property
-    def period_s(self) -> float:
-        """Seconds from one frame to the next, of whichever camera."""
-        return 1 / (self.target_fps * self.cameras)
-
-    @property
-    def budget_s(self) -> float:
-        """Seconds that a frame may take."""
-        return self.headroom * self.period_s
-
-    @property
-    def rate(self) -> str:
-        """The rate to hold, in words."""
-        return f'{self.target_fps:g} frames/s' + (
-            f' from each of {self.cameras} cameras' if self.cameras > 1 else '')
 
 
 def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> Choice:
@@ -99,7 +73,7 @@ def run(tuning: Tuning, progress: Callable[[str], None] = lambda line: None) -> 
     :raises ValueError: If a weight file, the engine or the device is not as it should be.
     """
     points, measure = _candidates(tuning, progress)
-    return search(points, measure, tuning.budget_s, exhaustive=tuning.exhaustive)
+    return search(points, measure, tuning.target.budget_s, exhaustive=tuning.exhaustive)
 
 
 def run_better(tuning: Tuning, miou: float) -> list[Timing]:
@@ -111,7 +85,7 @@ def run_better(tuning: Tuning, miou: float) -> list[Timing]:
     :raises ValueError: As :func:`run`.
     """
     points, measure = _candidates(tuning, lambda line: None)
-    return better(points, measure, tuning.period_s, miou)
+    return better(points, measure, tuning.target.period_s, miou)
 
 
 def _candidates(
@@ -126,7 +100,7 @@ def _candidates(
         threads=tuning.threads, anew=tuning.anew, progress=progress)
     return (
         candidates(offered, height, precision=tuning.precision),
-        lambda candidate: calibration.measure(candidate, tuning.budget_s))
+        lambda candidate: calibration.measure(candidate, tuning.target.budget_s))
 
 
 def table(tuning: Tuning, choice: Choice) -> str:
@@ -134,7 +108,7 @@ def table(tuning: Tuning, choice: Choice) -> str:
     best = front(choice.timings)
     lines = [
         '{}x{} at {}, headroom {:g}: p90 of at most {:.1f} ms'.format(
-            *tuning.size, tuning.rate, tuning.headroom, 1000 * choice.budget_s),
+            *tuning.size, tuning.target, tuning.target.headroom, 1000 * choice.budget_s),
         f'{machine.processor()}, {machine.cores()} cores, load '
         f'{os.getloadavg()[0]:.1f}, {len(choice.timings)} candidates timed in '
         f'{choice.took_s:.1f} s',
@@ -159,22 +133,22 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
     :raises OperatingPointError: If matplotlib is not installed; the parameters are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target_fps:g}fps' + (
-        f'_{tuning.cameras}cameras' if tuning.cameras > 1 else '')
+    name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target.fps:g}fps' + (
+        f'_{tuning.target.cameras}cameras' if tuning.target.cameras > 1 else '')
     paths = [folder / f'curve_{name}.png', folder / f'operating_point_{name}.yaml']
     point = choice.timing.candidate.point
     parameters = {
         'weights': _for_the_node(tuning.weight_files[0]),
         'offered_weights': [_for_the_node(name) for name in tuning.weight_files],
-        'target_fps': float(tuning.target_fps),
-        'headroom': float(tuning.headroom),
+        'target_fps': float(tuning.target.fps),
+        'headroom': float(tuning.target.headroom),
         'engine': tuning.engine,
         'device': tuning.device,
         'precision': tuning.precision,
         'threads': tuning.threads,
     }
     paths[1].write_text(
-        f'# On {machine.processor()}, for {tuning.rate}: {choice.timing}.\n'
+        f'# On {machine.processor()}, for {tuning.target}: {choice.timing}.\n'
         '# The node looks this up, or measures it on another machine. To fix it instead, set\n'
         f'# target_fps 0.0, weights {_for_the_node(str(point.weights))}, '
         f'input_height {point.input_height} and precision {point.precision}.\n'
@@ -224,7 +198,7 @@ def _plot(tuning: Tuning, choice: Choice, path: Path) -> None:
         edgecolors='black', linewidths=1.5, label='chosen')
     axes.axvline(1 / choice.budget_s, color='black', linestyle=':', linewidth=1)
     axes.annotate(
-        f' {tuning.rate} with headroom {tuning.headroom:g}',
+        f' {tuning.target} with headroom {tuning.target.headroom:g}',
         (1 / choice.budget_s, 0.02), xycoords=('data', 'axes fraction'), fontsize=8)
     axes.set_xscale('log')
     for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
