@@ -104,10 +104,8 @@ def train(
     average = AveragedModel(network, multi_avg_fn=_averaging(recipe.ema_decay), use_buffers=True)
     if compiled:
         compile_blocks(network)
-    spread = processes.spread(network, device)
     optimizer = torch.optim.AdamW(
         _parameter_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-    normalize = Normalization(recipe.mean, recipe.std).to(device)
     teacher = teacher_of(recipe, training, device)
     frequencies = images.frequencies(training)
     if not teacher and not frequencies.any():
@@ -120,6 +118,9 @@ def train(
     objective = _Objective(
         recipe, processes, teacher, network.align_corners,
         CrossEntropy(torch.from_numpy(class_weights(frequencies)), recipe.hard_share).to(device))
+    learner = _Learner(
+        recipe, processes, device, processes.spread(network, device),
+        Normalization(recipe.mean, recipe.std).to(device), objective, optimizer, average)
     synthetic = images.synthetic_frames(recipe)
     checkpoint = Checkpoint(out, recipe, training, network, average, optimizer)
     first_epoch = checkpoint.resume(device)
@@ -142,24 +143,10 @@ def train(
         offsets = np.random.default_rng([recipe.seed, epoch]).integers(
             recipe.loss_stride, size=(steps, 2))
         for step, (frames, truth) in enumerate(_prepared(loader)):
-            for group in optimizer.param_groups:
-                group['lr'] = _learning_rate(recipe, epoch + step / steps)
             top, left = offsets[step]
             truth = truth[:, top::recipe.loss_stride, left::recipe.loss_stride]
-            truth = truth.to(device, non_blocking=True).long()
-            frames = frames.to(device, non_blocking=True)
-            with _autocast(recipe, device):
-                logits = spread(
-                    normalize(frames).contiguous(memory_format=torch.channels_last))
-            loss = objective.loss(logits, frames, truth, len(batches[step]))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
-            # bf16 gradients of depthwise convolutions are garbage now and then on some CPUs.
-            if torch.isfinite(norm):
-                optimizer.step()
-                average.update_parameters(network)
-            loss = processes.sum(loss).item() / processes.count
+            loss = learner.step(
+                frames, truth, _learning_rate(recipe, epoch + step / steps), len(batches[step]))
             if not math.isfinite(loss):
                 # Never to be saved: what the normalisation has averaged is lost for good.
                 raise RecipeError(
@@ -292,6 +279,52 @@ class _Objective:
             loss = loss + share * distillation(
                 logits, self.teacher(frames), self.teacher.align_corners)
         return loss
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """
+    A network in training, and all that changes its weights.
+
+    :param network: As :meth:`lmii_ros.training.parallel.Processes.spread` returned it.
+    :param average: Of its weights.
+    """
+
+    recipe: Recipe
+    processes: Processes
+    device: torch.device
+    network: nn.Module
+    normalize: Normalization
+    objective: _Objective
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel
+
+    def step(
+        self, frames: torch.Tensor, truth: torch.Tensor, learning_rate: float, batch_size: int,
+    ) -> float:
+        """
+        Learn from this process's part of a batch, and return the loss of the batch.
+
+        :param frames: uint8 [N, H, W, 3].
+        :param truth: uint8 [N, height, width], of the same, perhaps not of every pixel.
+        :param batch_size: Images in the whole batch.
+        """
+        for group in self.optimizer.param_groups:
+            group['lr'] = learning_rate
+        frames = frames.to(self.device, non_blocking=True)
+        truth = truth.to(self.device, non_blocking=True).long()
+        with _autocast(self.recipe, self.device):
+            logits = self.network(
+                self.normalize(frames).contiguous(memory_format=torch.channels_last))
+        loss = self.objective.loss(logits, frames, truth, batch_size)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        # bf16 gradients of depthwise convolutions are garbage now and then on some CPUs.
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.average.update_parameters(self.network)
+        return self.processes.sum(loss).item() / self.processes.count
 
 
 def _check(recipe: Recipe, training: Dataset, processes: Processes) -> None:
