@@ -19,7 +19,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from lmii_ros.simulation import PinholeCamera
-from lmii_ros.sources import SYNTHETIC
+from lmii_ros.simulation import SYNTHETIC
 
 CAMERA_ARGUMENTS = (
     ('source', str, '', 'Folder, video file or bag; empty for the synthetic road scene.'),

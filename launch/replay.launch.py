@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,8 +19,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-
-from lmii_ros.evaluation.live import LiveEvaluation
+from launch_ros.substitutions import ExecutableInPackage
 
 ARGUMENTS = (
     ('bag', str, None, 'Rosbag2 folder, or .mcap or .db3 file.'),
@@ -67,12 +67,15 @@ def _choose_transport(context: LaunchContext) -> None:
     arguments = context.launch_configurations
     if arguments.get('cameras'):
         raise ValueError('a replay has a single camera; cameras is for segmentation.launch.py')
-    _, kind = LiveEvaluation(
-        bag=Path(arguments['bag']), out=Path(arguments['out']),
-        image_topic=arguments['topic'] or None, labels_topic=arguments['labels'] or None).topics()
+    # In a process of its own, for the Python that reads bags may be another one than ros2's.
+    lmii = ExecutableInPackage('lmii', 'lmii_ros').perform(context)
+    found = subprocess.run(
+        [lmii, 'bag', 'transport', arguments['bag'], '--topic', arguments['topic'],
+         '--labels', arguments['labels']], capture_output=True, text=True)
+    if found.returncode:
+        raise ValueError(found.stderr.strip())
     if not arguments['image_transport']:
-        arguments['image_transport'] = (
-            'compressed' if kind == 'sensor_msgs/msg/CompressedImage' else 'raw')
+        arguments['image_transport'] = found.stdout.strip()
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> Shutdown:

@@ -20,6 +20,7 @@ from lmii_ros.bags import ImageBagWriter
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.datasets import CAMVID_VOID
 from lmii_ros.simulation import PinholeCamera
+from lmii_ros.simulation import SYNTHETIC
 
 COMPRESSED = ('jpeg', 'png')
 TOPIC = '/camera/image_raw'
@@ -80,7 +81,7 @@ def record(recording: Recording) -> tuple[int, int]:
         raise RecordingError(f'rate is {recording.rate}, expected 0.001 to 1000000 a second')
     if recording.frames < 0:
         raise RecordingError(f'{recording.frames} frames, expected 0 for all, or more')
-    if recording.source in ('', sources.SYNTHETIC) and not recording.frames:
+    if recording.source in ('', SYNTHETIC) and not recording.frames:
         raise RecordingError('the synthetic scene has no end; say how many frames')
     if recording.fov_deg is not None and not 0 < recording.fov_deg < 180:
         raise RecordingError(f'field of view is {recording.fov_deg}, expected 0 to 180 degrees')

@@ -29,8 +29,7 @@ from lmii_ros.frames import decode_label_png
 from lmii_ros.frames import decode_labels
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import RoadScene
-
-SYNTHETIC = 'synthetic'
+from lmii_ros.simulation import SYNTHETIC
 
 
 class SourceError(ValueError):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +68,20 @@ def prefix(install):
 
 def test_colcon_knows_the_build_type(install):
     assert '(ros.ament_python)' in colcon(install.parent, 'list')
+
+
+def test_launch_files_need_none_of_the_packages_of_pip():
+    # `ros2 launch` runs in the system's Python, which does not see the virtual environment.
+    modules = {
+        node.module for path in SOURCE.glob('launch/*.py')
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith('lmii_ros')}
+    assert modules
+    subprocess.run([sys.executable, '-c', (
+        'import sys\n'
+        'for name in ("numba", "onnxruntime", "openvino", "rosbags", "safetensors", "torch"):\n'
+        '    sys.modules[name] = None\n'
+        f'import {", ".join(sorted(modules))}')], cwd=SOURCE, check=True)
 
 
 def test_all_shared_files_are_installed(prefix):

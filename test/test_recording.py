@@ -143,3 +143,15 @@ def test_other_refusals(camvid, tmp_path, capsys):
     assert 'no such file or folder' in capsys.readouterr().err
     assert make(camvid, camvid) == 1
     assert 'exists already' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('encoding, transport', [('bgr8', 'raw'), ('jpeg', 'compressed')])
+def test_the_transport_of_a_bag_is_told(camvid, tmp_path, capsys, encoding, transport):
+    out = tmp_path / 'bag'
+    assert make(camvid, out, '--labels', f'{camvid}annot', '--encoding', encoding) == 0
+    capsys.readouterr()
+    assert cli.main(['bag', 'transport', str(out), '--labels', TRUTH]) == 0
+    assert capsys.readouterr().out == f'{transport}\n'
+    # Without it, image and labels are two topics to choose from.
+    assert cli.main(['bag', 'transport', str(out)]) == 1
+    assert 'name one of its image topics' in capsys.readouterr().err

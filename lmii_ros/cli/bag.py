@@ -1,6 +1,6 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""``lmii bag``: rosbags made of images."""
+"""``lmii bag``: rosbags of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmii_ros.cli import arguments
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add the command to those of ``lmii``."""
-    bags = commands.add_parser('bag', help='make rosbags')
+    bags = commands.add_parser('bag', help='make rosbags, and look into them')
     subjects = bags.add_subparsers(dest='subject', required=True)
     make = subjects.add_parser(
         'make', help='of a folder of images, a video, another bag, or the synthetic scene')
@@ -36,6 +36,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         help='label that means unknown, besides 255 (11 for folders named as in CamVid: val, '
         'valannot)')
     make.set_defaults(run=_bag_make)
+    transport = subjects.add_parser(
+        'transport', help='tell the image_transport of a bag\'s images: raw or compressed')
+    transport.add_argument('bag', type=Path, help='rosbag2 folder, or .mcap or .db3 file')
+    transport.add_argument('--topic', default='', help='image topic (its only one)')
+    transport.add_argument(
+        '--labels', default='', help='topic of the labels, which are not meant')
+    transport.set_defaults(run=_bag_transport)
 
 
 def _bag_make(options: argparse.Namespace) -> None:
@@ -45,3 +52,10 @@ def _bag_make(options: argparse.Namespace) -> None:
         size=options.size, rate=options.rate, encoding=options.encoding, frames=options.frames,
         fov_deg=options.fov, void=options.void))
     print(f'{options.out}: {frames} frames, {labelled} with labels')
+
+
+def _bag_transport(options: argparse.Namespace) -> None:
+    from lmii_ros.evaluation.live import LiveEvaluation
+    print(LiveEvaluation(
+        bag=options.bag, out=Path(), image_topic=options.topic or None,
+        labels_topic=options.labels or None).image_transport())

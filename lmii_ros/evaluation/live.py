@@ -87,6 +87,15 @@ class LiveEvaluation:
             topic = reader.image_topic(self.image_topic, besides)
             return topic, reader.image_topics()[topic]
 
+    def image_transport(self) -> str:
+        """
+        Return what the segmentation node's parameter of that name is to be: raw or compressed.
+
+        :raises BagError: As :meth:`topics`.
+        """
+        _, kind = self.topics()
+        return 'compressed' if kind == 'sensor_msgs/msg/CompressedImage' else 'raw'
+
 
 @dataclass
 class Drive:

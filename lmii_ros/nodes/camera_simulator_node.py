@@ -31,6 +31,7 @@ from lmii_ros.nodes.image_message import image_message
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.process import NodeFailed
 from lmii_ros.simulation import PinholeCamera
+from lmii_ros.simulation import SYNTHETIC
 from lmii_ros.sources import SourceFrame
 
 COMPRESSED = ('jpeg', 'png')
@@ -180,7 +181,7 @@ class CameraSimulatorNode(Node):
         height, width = frame.image.shape[:2]
         info = CameraInfo(header=header, height=height, width=width)
         # Zeros mean uncalibrated (sensor_msgs/CameraInfo): a folder tells no focal length.
-        if self._parameters['source'] in ('', sources.SYNTHETIC):
+        if self._parameters['source'] in ('', SYNTHETIC):
             matrix = PinholeCamera.from_fov(width, height).matrix()
             info.distortion_model = 'plumb_bob'
             info.d = [0.0] * 5

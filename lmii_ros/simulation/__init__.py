@@ -13,4 +13,7 @@ from lmii_ros.simulation.camera import PinholeCamera
 from lmii_ros.simulation.scene import RoadScene
 from lmii_ros.simulation.scene import SimulatedFrame
 
-__all__ = ['PinholeCamera', 'RoadScene', 'SimulatedFrame']
+__all__ = ['SYNTHETIC', 'PinholeCamera', 'RoadScene', 'SimulatedFrame']
+
+SYNTHETIC = 'synthetic'
+"""Name of a road scene where a source of frames is asked for."""
