@@ -230,6 +230,7 @@ def test_a_frame_rate_is_held_for_each_camera(start_node, client, rated_weights)
     assert values['target rate (Hz)'] == '10'
     assert float(values['budget (ms)']) == pytest.approx(40.0)
     for _ in range(20):
+        client.spin(0.1)
         for camera in cameras:
             camera.send()
             client.until(lambda camera=camera: nanoseconds(camera.sent) in camera.stamps())

@@ -29,6 +29,7 @@ from lmii_ros.nodes.image_message import deserialize
 from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.outputs import Outputs
 from lmii_ros.nodes.outputs import topic_below
+from lmii_ros.nodes.pace import Pace
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.statistics import FrameStatistics
@@ -57,6 +58,7 @@ class CameraStream:
         self.camera = camera
         self._mounting = mounting
         self.statistics = FrameStatistics()
+        self.pace = Pace()
         self.outputs: Outputs | None = None
         self._node = node
         # Of its own: of what one logger is to tell now and then, it tells only what is first.

@@ -196,6 +196,10 @@ class SegmentationNode(LifecycleNode):
         self._newest = self._worker = None
 
     def _on_image(self, stream: CameraStream, message: Any, received: float) -> None:
+        target_fps = self._settings.target_fps
+        if target_fps and not stream.pace.admits(received, 1 / target_fps):
+            stream.statistics.dropped('over_target')
+            return
         if self._newest.put(stream, (message, received)):
             stream.statistics.dropped('superseded')
             self._operation.lost()

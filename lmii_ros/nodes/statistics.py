@@ -21,7 +21,7 @@ WINDOW = 300
 DROPPED = 'frames dropped: '
 """Start of the keys that tell how many frames were dropped; the reason follows."""
 
-NOT_FAULTS = ('superseded', 'no_subscriber', 'deactivated')
+NOT_FAULTS = ('superseded', 'over_target', 'no_subscriber', 'deactivated')
 """Reasons for which dropping a frame is as it should be."""
 
 
@@ -71,7 +71,9 @@ class FrameStatistics:
         """Count a frame that is not labelled."""
         with self._lock:
             self._dropped[reason] += 1
-            if reason == 'no_subscriber':
+            # Of a frame over the target none is expected, but it may be of those before.
+            if reason == 'no_subscriber' or (
+                    reason == 'over_target' and self._unanswered_since == self._last_received):
                 self._unanswered_since = None
 
     def labelled(self, latency_s: float | None, steps_s: Mapping[str, float]) -> None:
