@@ -23,6 +23,7 @@ from ros_client import NODE  # noqa: E402
 from ros_client import image  # noqa: E402
 from ros_client import nanoseconds  # noqa: E402
 from ros_client import stamp  # noqa: E402
+from sensor_msgs.msg import CompressedImage  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 HEIGHT, WIDTH = 64, 96
@@ -50,6 +51,31 @@ def good_frames_flow(client, publisher, labels):
 
 
 good_frames_flow.stamp = 10 ** 18
+
+
+def test_why_no_frames_come_is_told(start_node, tiny_weights, client):
+    client.namespace = '/silent'
+    node = start_node(
+        'segmentation_node', '-r', '__ns:=/silent', weights=tiny_weights, threads=1,
+        stale_after=0.5)
+    node.wait_for_output(r'waiting for images on /silent/image \(sensor_msgs/msg/Image\)')
+
+    def is_told(reason):
+        return client.status(lambda status: (
+            status.level == DiagnosticStatus.STALE
+            and re.fullmatch(f'no frames for .* s: {reason}', status.message)))
+
+    is_told('nothing is published on /silent/image')
+    node.wait_for_output('no images: nothing is published on /silent/image')
+    for message_type, topic, reason in (
+            (CompressedImage, 'image/compressed', 'nothing is published on /silent/image; '
+             'image_transport compressed would find images on /silent/image/compressed'),
+            (CompressedImage, 'image', '/silent/image is of type '
+             'sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image'),
+            (Image, 'image', 'what publishes on /silent/image sends none')):
+        publisher = client.node.create_publisher(message_type, f'/silent/{topic}', 1)
+        is_told(reason)
+        client.node.destroy_publisher(publisher)
 
 
 def garbage(generator):

@@ -1,6 +1,6 @@
 # Copyright 2026 lmii_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""What diagnostics make of frames that are let pass by for a target rate."""
+"""What diagnostics make of frames that are not meant to be labelled."""
 
 from __future__ import annotations
 
@@ -28,3 +28,18 @@ def test_no_labels_are_expected_of_what_is_over_the_target(first_is_labelled, le
         frames.dropped('over_target')
         time.sleep(0.01)
     assert frames.report('a', {}, active=True, stale_after=STALE_AFTER_S).level == level
+
+
+def test_that_nobody_subscribes_is_told():
+    frames = statistics.FrameStatistics()
+
+    def message():
+        return frames.report('a', {}, active=True, stale_after=STALE_AFTER_S).message
+
+    assert message() == 'labelling'
+    frames.received()
+    frames.dropped('no_subscriber')
+    assert message() == 'nobody subscribes, so nothing is labelled'
+    frames.received()
+    frames.labelled(None, {})
+    assert message() == 'labelling'

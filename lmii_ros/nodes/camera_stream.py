@@ -37,7 +37,10 @@ from lmii_ros.nodes.statistics import FrameStatistics
 if TYPE_CHECKING:
     from lmii_ros.segmenter import Segmentation
 
+IMAGE_TYPES = {'raw': Image, 'compressed': CompressedImage}
+"""By image_transport."""
 WARNING_PERIOD_S = 5.0
+SILENCE_WARNING_PERIOD_S = 30.0
 STEPS = ('waiting', 'decoding', 'segmenting', 'publishing')
 """What a frame goes through, as diagnostics name it."""
 MAX_LATENCY_S = 60.0
@@ -64,6 +67,7 @@ class CameraStream:
         # Of its own: of what one logger is to tell now and then, it tells only what is first.
         self._logger = node.get_logger().get_child(camera) if camera else node.get_logger()
         self._camera_info: CameraInfo | None = None
+        self._image_transport = ''
         self._subscriptions: list = []
 
     def configure(self, classes: ClassTable) -> None:
@@ -91,12 +95,14 @@ class CameraStream:
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         # Another camera may be there than before.
         self._camera_info = None
-        message_type, topic = Image, topic_below(self.camera, 'image')
-        if image_transport == 'compressed':
-            message_type, topic = CompressedImage, self._compressed_topic()
+        topic, message_type = self._image_topics()[image_transport], IMAGE_TYPES[image_transport]
+        self._image_transport = image_transport
         self._subscriptions.append(self._node.create_subscription(
             message_type, topic, partial(self._on_image, message_type.__name__, on_image),
             sensor_data, qos_overriding_options=QOS_OVERRIDES, raw=True))
+        self._logger.info(
+            f'waiting for images on {self._node.resolve_topic_name(topic)} '
+            f'({_ros_type(image_transport)})')
         self._subscriptions.append(self._node.create_subscription(
             CameraInfo, topic_below(self.camera, 'camera_info'), self._on_camera_info, sensor_data,
             qos_overriding_options=QOS_OVERRIDES))
@@ -139,19 +145,42 @@ class CameraStream:
         """Return why an output with subscribers is not published, '' where all are."""
         return self.outputs.warning() if self.outputs is not None else ''
 
+    def why_silent(self) -> str:
+        """Return why no images come, as far as that can be known, and warn of it."""
+        node, transport = self._node, self._image_transport
+        topics = {
+            name: node.resolve_topic_name(topic) for name, topic in self._image_topics().items()}
+        types = {
+            name: {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)}
+            for name, topic in topics.items()}
+        suited = [name for name in topics if _ros_type(name) in types[name]]
+        why = f'nothing is published on {topics[transport]}'
+        if transport in suited:
+            why = f'what publishes on {topics[transport]} sends none'
+        elif types[transport]:
+            why = (
+                f'{topics[transport]} is of type {", ".join(sorted(types[transport]))}, expected '
+                f'{_ros_type(transport)}')
+        elif suited:
+            why += f'; image_transport {suited[0]} would find images on {topics[suited[0]]}'
+        self._logger.warning(f'no images: {why}', throttle_duration_sec=SILENCE_WARNING_PERIOD_S)
+        return why
+
     def drop(self, reason: str, why: str) -> None:
         """Count a frame that cannot be labelled, and warn of it."""
         self.statistics.dropped(reason)
         self._logger.warning(
             f'frame dropped: {why}', throttle_duration_sec=WARNING_PERIOD_S)
 
-    def _compressed_topic(self) -> str:
-        """Return the name below that of image, as image_transport has it, or its remapping."""
-        topic = topic_below(self.camera, 'image/compressed')
+    def _image_topics(self) -> dict[str, str]:
+        """Return the topic of the images by transport."""
         resolve = self._node.resolve_topic_name
-        if resolve(topic) != resolve(topic, only_expand=True):
-            return topic
-        return resolve(topic_below(self.camera, 'image')) + '/compressed'
+        raw, compressed = (
+            topic_below(self.camera, topic) for topic in ('image', 'image/compressed'))
+        if resolve(compressed) == resolve(compressed, only_expand=True):
+            # Below that of image, as image_transport has it, unless it is remapped itself.
+            compressed = f'{resolve(raw)}/compressed'
+        return {'raw': raw, 'compressed': compressed}
 
     def _on_image(
         self, name: str, on_image: Callable[[CameraStream, Any, float], None], data: bytes,
@@ -174,6 +203,10 @@ class CameraStream:
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
+
+
+def _ros_type(image_transport: str) -> str:
+    return f'sensor_msgs/msg/{IMAGE_TYPES[image_transport].__name__}'
 
 
 def _nanoseconds(stamp: Time) -> int:

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from typing import Any
 
-import cv2
 import numpy as np
 from geometry_msgs.msg import PolygonStamped
 from nav_msgs.msg import OccupancyGrid
@@ -29,6 +28,7 @@ from lmii_ros.drivable import drivable_area
 from lmii_ros.drivable import drivable_boundary
 from lmii_ros.nodes import ground
 from lmii_ros.nodes.image_message import image_message
+from lmii_ros.nodes.image_message import jpeg_message
 from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
@@ -157,9 +157,8 @@ class Outputs:
         if self.wanted('overlay'):
             self._publish('overlay', image_message(header, pictures.overlay, 'rgb8'))
         if self.wanted('overlay/compressed'):
-            self._publish('overlay/compressed', CompressedImage(
-                header=header, format='rgb8; jpeg compressed bgr8',
-                data=_jpeg(pictures.overlay, settings.jpeg_quality)))
+            self._publish('overlay/compressed', jpeg_message(
+                header, pictures.overlay, settings.jpeg_quality))
         if self.wanted(*GROUND_TOPICS):
             self._publish_ground(header, pictures, camera_info, settings)
         self.publish_camera_info(header, camera_info, segmentation.labels.shape)
@@ -248,9 +247,3 @@ class _Pictures:
 def topic_below(camera: str, topic: str) -> str:
     """Return the name of a topic of a camera; of the only one, if that has no name."""
     return f'{camera}/{topic}' if camera else topic
-
-
-def _jpeg(picture: np.ndarray, quality: int) -> bytes:
-    _, data = cv2.imencode(
-        '.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return data.tobytes()

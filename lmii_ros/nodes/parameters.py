@@ -77,10 +77,10 @@ DESCRIPTORS = (
         integer_range=[IntegerRange(from_value=0, to_value=4096, step=1)]),
     ParameterDescriptor(
         name='target_fps',
-        description='Frames per second to hold and not to exceed, of each camera: the node measures which of the '
-        'offered weights, at which input height and precision, is the best that this machine can '
-        'run so fast, and steps down and up again as the load changes. 0 for the fixed weights '
-        'and input_height.',
+        description='Frames per second to hold and not to exceed, of each camera: the node '
+        'measures which of the offered weights, at which input height and precision, is the best '
+        'that this machine can run so fast, and steps down and up again as the load changes. 0 '
+        'for the fixed weights and input_height.',
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1000.0)]),
     ParameterDescriptor(
         name='headroom',

@@ -299,7 +299,7 @@ class SegmentationNode(LifecycleNode):
             stream.statistics.report(
                 f'{name} {stream.camera}'.rstrip(), facts, active=self._worker is not None,
                 stale_after=self._settings.stale_after, paused=paused,
-                warning=warning or stream.warning())
+                warning=warning or stream.warning(), why_silent=stream.why_silent)
             for stream in self._streams]
         self._diagnostics.publish(message)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections import deque
+from typing import Callable
 from typing import Mapping
 from typing import Sequence
 
@@ -99,6 +100,7 @@ class FrameStatistics:
         stale_after: float,
         paused: str = '',
         warning: str = '',
+        why_silent: Callable[[], str] = str,
     ) -> DiagnosticStatus:
         """
         Return the status since the last report.
@@ -110,6 +112,7 @@ class FrameStatistics:
             but without labels of any, after which it is ERROR.
         :param paused: Why nothing is labelled for now, as is to be; empty for nothing.
         :param warning: What else is not as it should be, empty for nothing.
+        :param why_silent: Tells why no frames come, empty for nothing known.
         """
         with self._lock:
             now = time.monotonic()
@@ -140,7 +143,9 @@ class FrameStatistics:
         elif 'non_finite_output' in faults:
             level, message = DiagnosticStatus.ERROR, 'the network gives values that are not finite'
         elif age > stale_after:
-            level, message = DiagnosticStatus.STALE, f'no frames for {age:.1f} s'
+            why = why_silent()
+            level = DiagnosticStatus.STALE
+            message = f'no frames for {age:.1f} s' + (f': {why}' if why else '')
         elif paused:
             level, message = DiagnosticStatus.WARN, paused
         elif unanswered > stale_after:
@@ -151,6 +156,8 @@ class FrameStatistics:
             level, message = DiagnosticStatus.WARN, drops
         elif warning:
             level, message = DiagnosticStatus.WARN, warning
+        elif recent['no_subscriber'] and labelled == self._labelled:
+            message = 'nobody subscribes, so nothing is labelled'
         return DiagnosticStatus(
             level=level, name=name, message=message, hardware_id=str(facts.get('device', '')),
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
