@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Mapping
 
+SHARED_MEMORY = Path('/dev/shm')
+SEGMENT_BYTES = 67 << 20
+"""What each process takes of it by config/fastdds.xml, its segment and what describes it."""
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """Where Fast DDS 3 and 2 look for a profile."""
 
@@ -33,9 +38,18 @@ def shared_memory_profile(environment: Mapping[str, str]) -> dict[str, str]:
     Return the variables with which Fast DDS carries images through shared memory.
 
     :param environment: Where the variables will be set; there are none to set if it names a
-        profile already.
+        profile already, or if the profile asks for more memory than there is, which is told.
     """
     if any(name in environment for name in PROFILE_VARIABLES):
+        return {}
+    # Of the images, camera and node have a segment each.
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    if free < 2 * SEGMENT_BYTES:
+        # Fast DDS would go on without any shared memory, and lose small images too.
+        print(
+            f'images over 512 KB will be lost: {SHARED_MEMORY} has {free >> 20} MiB free, each '
+            f'process needs {SEGMENT_BYTES >> 20}; in Docker, --shm-size=1g or --ipc=host',
+            file=sys.stderr)
         return {}
     return dict.fromkeys(
         PROFILE_VARIABLES, str(share_directory() / 'config' / 'fastdds.xml'))
