@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import json
+import logging
 import multiprocessing
 from pathlib import Path
 import random
@@ -14,6 +15,7 @@ import time
 import weakref
 
 from lmii_ros import cli
+from lmii_ros import frames
 from lmii_ros import weights
 from lmii_ros.classes import CITYSCAPES
 from lmii_ros.operating_point import Candidate
@@ -24,8 +26,10 @@ from lmii_ros.operating_point import Timing
 from lmii_ros.operating_point import cache
 from lmii_ros.operating_point import calibration as calibration_module
 from lmii_ros.operating_point import search as search_module
+from lmii_ros.operating_point import tuning
 from lmii_ros.operating_point.cache import TimingCache
 from lmii_ros.operating_point.calibration import Calibration
+from lmii_ros.operating_point.calibration import MIN_FRAMES
 from lmii_ros.operating_point.calibration import ROUNDS
 from lmii_ros.operating_point.candidates import candidates
 from lmii_ros.operating_point.candidates import offers
@@ -872,6 +876,52 @@ def test_tune_writes_table_curve_and_parameters(rated_weights, tmp_path, capsys)
 def test_tune_refuses_nonsense(tmp_path, capsys, arguments, reason):
     assert cli.main(['tune', '--out', str(tmp_path), *arguments]) == 1
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('transport, other', [('raw', 'compressed'), ('compressed', 'raw')])
+def test_the_node_looks_up_what_tune_has_timed_for_its_transport(
+        rated_weights, tmp_path, monkeypatch, transport, other):
+    rate_keeper = pytest.importorskip('lmii_ros.nodes.rate_keeper')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    timed = []
+    monkeypatch.setattr(
+        calibration_module, '_round', lambda path, hopeless_s: timed.append(path) or [0.01] * 12)
+    assert cli.main([
+        'tune', '--weights', str(rated_weights), '--size', '160x120', '--target-fps', '5',
+        '--engine', 'torch', '--image-transport', transport, '--out', str(tmp_path / 'out')]) == 0
+    assert timed
+    parameters, = (tmp_path / 'out').glob('*.yaml')
+    settings = rate_keeper.Settings(
+        **yaml.safe_load(parameters.read_text())['/**']['ros__parameters'])
+    sample = rate_keeper.Sample(lambda: np.zeros((120, 160, 3), np.uint8), (120, 160), False)
+
+    def start(settings):
+        timed.clear()
+        rate_keeper.find_point(
+            sample, settings, settings.target, logging.getLogger(), anew=False,
+            cancelled=lambda: False)
+
+    start(settings)
+    assert not timed
+    start(replace(settings, image_transport=other))
+    assert timed
+
+
+def test_tune_times_the_decoding_of_compressed_frames(rated_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    decoded = []
+    decode = frames.decode_compressed
+
+    def watched(data):
+        decoded.append(decode(data))
+        return decoded[-1]
+
+    monkeypatch.setattr(frames, 'decode_compressed', watched)
+    choice = tuning.run(tuning.Tuning(
+        (str(rated_weights),), (160, 120), Target(5, 0.8, 1), engine='torch',
+        image_transport='compressed'))
+    assert len(decoded) > MIN_FRAMES * len(choice.timings)
+    assert {frame.shape for frame in decoded} == {(120, 160, 3)}
 
 
 def test_tune_shares_the_time_among_cameras(rated_weights, tmp_path, capsys):

@@ -22,6 +22,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     tune.add_argument(
         '--size', type=arguments.size, default='1280x720', help='of frames (%(default)s)')
     tune.add_argument(
+        '--image-transport', choices=('raw', 'compressed'), default='raw',
+        help='how frames come (%(default)s)')
+    tune.add_argument(
         '--target-fps', type=float, required=True,
         help='frames per second to hold, of each camera')
     tune.add_argument(
@@ -46,7 +49,8 @@ def _tune(options: argparse.Namespace) -> None:
         weight_files=tuple(options.weights), size=options.size,
         target=Target(options.target_fps, options.headroom, options.cameras),
         engine=options.engine, device=options.device, precision=options.precision,
-        threads=options.threads, exhaustive=options.exhaustive, anew=options.anew)
+        threads=options.threads, image_transport=options.image_transport,
+        exhaustive=options.exhaustive, anew=options.anew)
     try:
         choice = tuning.run(wanted, _show)
     finally:

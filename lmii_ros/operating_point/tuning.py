@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
+import cv2
+import numpy as np
 import yaml
 
+from lmii_ros import frames
 from lmii_ros import machine
 from lmii_ros import weights
 from lmii_ros.engines import PRECISIONS
@@ -39,10 +43,11 @@ class Tuning:
     :param weight_files: To choose from, see :func:`lmii_ros.operating_point.candidates.offers`.
     :param size: Width and height of the camera's frames.
     :param target: The rate to hold.
-    :param engine: As of the node's parameter, like the three that follow.
+    :param engine: As of the node's parameter, like the four that follow.
     :param device: See there.
     :param precision: See there.
     :param threads: See there.
+    :param image_transport: See there.
     :param exhaustive: Whether to time all candidates.
     :param anew: Whether to measure what was measured before.
     """
@@ -54,6 +59,7 @@ class Tuning:
     device: str = 'auto'
     precision: str = 'auto'
     threads: int = 0
+    image_transport: str = 'raw'
     exhaustive: bool = False
     anew: bool = False
 
@@ -93,14 +99,21 @@ def _candidates(
 ) -> tuple[list[Candidate], Measure]:
     """Return the candidates, and what times one of them with frames of the synthetic road."""
     offered = offers(tuning.weight_files, tuning.weight_files[0])
-    width, height = tuning.size
-    frame = RoadScene(camera=PinholeCamera.from_fov(width, height)).render(1.0).image
     calibration = Calibration(
-        lambda: frame, offered, engine=tuning.engine, device=tuning.device,
-        threads=tuning.threads, anew=tuning.anew, progress=progress)
+        _decoder(tuning), offered, engine=tuning.engine, device=tuning.device,
+        threads=tuning.threads, transport=tuning.image_transport, anew=tuning.anew,
+        progress=progress)
     return (
-        candidates(offered, height, precision=tuning.precision),
+        candidates(offered, tuning.size[1], precision=tuning.precision),
         lambda candidate: calibration.measure(candidate, tuning.target.budget_s))
+
+
+def _decoder(tuning: Tuning) -> Callable[[], np.ndarray]:
+    """Return what makes a frame, uint8 [H, W, 3] BGR, of what comes from the camera."""
+    frame = RoadScene(camera=PinholeCamera.from_fov(*tuning.size)).render(1.0).image
+    if tuning.image_transport == 'compressed':
+        return partial(frames.decode_compressed, cv2.imencode('.jpg', frame)[1])
+    return lambda: frame
 
 
 def table(tuning: Tuning, choice: Choice) -> str:
@@ -146,6 +159,7 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
         'device': tuning.device,
         'precision': tuning.precision,
         'threads': tuning.threads,
+        'image_transport': tuning.image_transport,
     }
     paths[1].write_text(
         f'# On {machine.processor()}, for {tuning.target}: {choice.timing}.\n'
