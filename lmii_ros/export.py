@@ -18,7 +18,7 @@ from lmii_ros import weights
 from lmii_ros.engines import quantization
 from lmii_ros.networks.deployment import DeployedNetwork
 from lmii_ros.networks.deployment import export_onnx
-from lmii_ros.segmenter import Segmenter
+from lmii_ros.segmenter import input_size_of
 
 CALIBRATION_IMAGES = 32
 """Images that are used at least, where there are as many; twice as many at most."""
@@ -72,12 +72,11 @@ def to_int8(
     :raises ExportError: If there are no frames, or that file does not tell.
     """
     loss = {} if loss_of is None else _int8_loss(weight_file, loss_of)
-    segmenter = Segmenter(weight_file, engine='torch', device='cpu', precision='fp32')
+    info, network = weights.load(weights.find(weight_file))
     images = _evenly(
-        cv2.resize(frame, segmenter.input_size(frame.shape[:2])[::-1]) for frame in frames)
+        cv2.resize(frame, input_size_of(info, 0, frame.shape[:2])[::-1]) for frame in frames)
     if not images:
         raise ExportError('no images to calibrate int8 with')
-    info, network = weights.load(segmenter.weight_file)
     normalization, folded = DeployedNetwork(network, info.mean, info.std)
     ranges = quantization.observe(
         folded, (normalization(torch.from_numpy(image)[None]) for image in images))

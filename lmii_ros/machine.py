@@ -7,7 +7,11 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 
 def processor() -> str:
@@ -28,6 +32,23 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def facts() -> dict[str, object]:
+    """Return what a figure cannot be understood without: machine, load and versions."""
+    # All others here are wanted where torch, which takes seconds, is not.
+    import torch
+    return {
+        'processor': processor(),
+        'cores': cores(),
+        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        'load': [round(load, 1) for load in os.getloadavg()],
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'openvino': _version('openvino'),
+        'opencv': cv2.__version__,
+        'numpy': np.__version__,
+    }
+
+
 def _board() -> str:
     with suppress(OSError):
         return Path('/proc/device-tree/model').read_text(errors='replace').strip('\0 \n')
@@ -43,3 +64,10 @@ def _cpuinfo(key: str) -> str:
     except OSError:
         pass
     return ''
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

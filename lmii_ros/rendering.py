@@ -12,6 +12,11 @@ import numpy as np
 from lmii_ros.classes import MAX_CLASSES
 from lmii_ros.classes import UNKNOWN
 
+OPACITY = 0.5
+JPEG_QUALITY = 80
+"""Of overlays, unless asked otherwise."""
+JPEG_FORMAT = 'rgb8; jpeg compressed bgr8'
+"""Of sensor_msgs/CompressedImage, for what :func:`jpeg` returns; as compressed_image_transport."""
 DRIVABLE_COLOR = (0, 230, 120)
 """Red, green, blue of the drivable area in overlays; no class of the tables has it."""
 _DRIVABLE = MAX_CLASSES
@@ -51,6 +56,19 @@ def overlay(
     shown = np.maximum(labels, drivable & np.uint8(_DRIVABLE))
     return cv2.addWeighted(
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), 1 - opacity, colorize(shown, colors), opacity, 0)
+
+
+def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    """
+    Return the bytes of a JPEG.
+
+    :param picture: uint8 [H, W, 3], red, green, blue.
+    :param quality: 1 to 100.
+    :return: uint8 [N].
+    """
+    _, data = cv2.imencode(
+        '.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return data
 
 
 def difference(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from lmii_ros import engines
 from lmii_ros import weights
 from lmii_ros.classes import UNKNOWN
 from lmii_ros.engines import OutOfMemory
+from lmii_ros.weights import WeightInfo
 
 STRIDE = 16
 """Widths are multiples of this, the deepest stride of the networks."""
@@ -40,7 +41,7 @@ class Segmenter:
 
     :param weight_file: Path of a weight file, or name of a shipped one.
     :param engine: Engine name or ``auto``, see :func:`lmii_ros.engines.choose`.
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``gpu``.
     :param precision: ``auto`` or a precision, see :func:`lmii_ros.engines.choose_precision`.
     :param threads: CPU threads, 0 for the engine's choice.
     :param input_height: Height at which the network sees a frame, 0 for that of its training. May
@@ -79,15 +80,8 @@ class Segmenter:
         self._below = np.empty(0, bool)
 
     def input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
-        """
-        Return height and width at which the network sees frames of a size.
-
-        The height is the asked-for one; the width keeps the aspect to the next multiple of
-        :data:`STRIDE`.
-        """
-        height = self.input_height or self.info.input_size[0]
-        width = height * frame_size[1] / frame_size[0]
-        return height, max(STRIDE, STRIDE * round(width / STRIDE))
+        """Return height and width at which the network sees frames of a size."""
+        return input_size_of(self.info, self.input_height, frame_size)
 
     def prepare(self, frame_size: tuple[int, int]) -> None:
         """
@@ -134,3 +128,21 @@ class Segmenter:
         if not confidence:
             return [Segmentation(image, None) for image in labels]
         return [Segmentation(*pair) for pair in zip(labels, certainty)]
+
+
+def input_size_of(
+    info: WeightInfo, input_height: int, frame_size: tuple[int, int],
+) -> tuple[int, int]:
+    """
+    Return height and width at which a network sees frames.
+
+    The height is the asked-for one; the width keeps the aspect to the next multiple of
+    :data:`STRIDE`.
+
+    :param info: Of its weight file.
+    :param input_height: 0 for that of its training.
+    :param frame_size: Height and width of the frames.
+    """
+    height = input_height or info.input_size[0]
+    width = height * frame_size[1] / frame_size[0]
+    return height, max(STRIDE, STRIDE * round(width / STRIDE))

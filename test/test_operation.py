@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 
+from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.engines import OutOfMemory
 import numpy as np
 import pytest
@@ -136,6 +137,24 @@ def test_what_cannot_be_prepared_is_tried_once(run, rated_weights, monkeypatch, 
             label(running, camera, frame, settings)
     assert tried == [other.shape[:2]]
     assert not running.warning() and not running.paused
+
+
+def test_a_camera_whose_network_cannot_be_prepared_does_not_pause_the_others(
+        run, rated_weights, monkeypatch):
+    settings = Settings(
+        weights=str(rated_weights), engine='torch', device='cpu', threads=1, target_fps=2.0,
+        cameras=('front', 'left'))
+    running = run(settings)
+    label(running, 'front', FRAME, settings)
+
+    def not_finite(frame_size):
+        raise NonFiniteOutput('not finite')
+
+    monkeypatch.setattr(running.segmenter, 'prepare', not_finite)
+    with pytest.raises(NonFiniteOutput):
+        label(running, 'left', np.zeros((96, 160, 3), np.uint8), settings)
+    label(running, 'front', FRAME, settings)
+    assert not running.paused
 
 
 def test_each_size_is_prepared_before_its_frames_where_the_point_is_fixed(run, rated_weights):

@@ -4,19 +4,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Callable
 from typing import Mapping
 
-import cv2
 import numpy as np
-import torch
 
-from lmii_ros.machine import processor
+
+TIMED_CALLS = 2
+"""A turn."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +31,22 @@ class Timing:
 
 
 def measure(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, repeats: int = 2,
+    contenders: Mapping[str, Callable[[], object]], rounds: int,
 ) -> dict[str, Timing]:
     """
     Call each contender in turn, round by round.
 
     :param contenders: Functions without arguments, by name; each is called once beforehand.
     :param rounds: How often all take their turn.
-    :param repeats: Calls a turn that are timed, after one that is not: it finds the caches as the
-        other contenders left them.
     """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for run in contenders.values():
         run()
     for _ in range(rounds):
         for name, run in contenders.items():
+            # Not timed: it finds the caches as the other contenders left them.
             run()
-            for _ in range(repeats):
+            for _ in range(TIMED_CALLS):
                 wall, cpu = time.perf_counter(), time.process_time()
                 run()
                 times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
@@ -60,25 +56,3 @@ def measure(
 def ratio(baseline: np.ndarray, contender: np.ndarray) -> float:
     """Return how many times faster the contender is: the median over pairs of one turn each."""
     return float(np.median(baseline / contender))
-
-
-def machine() -> dict[str, object]:
-    """Return what a figure cannot be understood without: machine, load and versions."""
-    return {
-        'processor': processor(),
-        'cores': os.cpu_count(),
-        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        'load': [round(load, 1) for load in os.getloadavg()],
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-        'openvino': _version('openvino'),
-        'opencv': cv2.__version__,
-        'numpy': np.__version__,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from lmii_ros import weights
+from lmii_ros.rendering import OPACITY
 
 
 class NaivePipeline:
@@ -23,15 +24,11 @@ class NaivePipeline:
 
     :param weight_file: Path or name of a weight file.
     :param input_size: Height and width at which the network sees a frame.
-    :param opacity: Share of the colours in the overlay.
     """
 
-    def __init__(
-        self, weight_file: str | Path, input_size: tuple[int, int], opacity: float = 0.5,
-    ) -> None:
+    def __init__(self, weight_file: str | Path, input_size: tuple[int, int]) -> None:
         self._info, self._network = weights.load(weights.find(weight_file))
         self._input_size = input_size
-        self._opacity = opacity
         self._palette = self._info.classes.palette()
 
     @torch.no_grad()
@@ -46,5 +43,5 @@ class NaivePipeline:
             align_corners=self._network.align_corners)
         labels = logits.argmax(1)[0].numpy().astype(np.uint8)
         colors = self._palette[labels]
-        overlay = frame[:, :, ::-1] * (1 - self._opacity) + colors * self._opacity
+        overlay = frame[:, :, ::-1] * (1 - OPACITY) + colors * OPACITY
         return labels, overlay.astype(np.uint8)

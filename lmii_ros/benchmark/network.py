@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmii_ros import engines
+from lmii_ros import machine
 from lmii_ros import networks
 from lmii_ros import weights
 from lmii_ros.benchmark import interleaved
@@ -81,7 +82,7 @@ def run(benchmark: NetworkBenchmark) -> dict[str, Any]:
         'batch': benchmark.batch,
         'threads': benchmark.threads,
         'device': str(select_device(benchmark.device)),
-        'machine': interleaved.machine(),
+        'machine': machine.facts(),
         'networks': [
             _measure(subject, size, benchmark)
             for subject in benchmark.subjects for size in benchmark.sizes],

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import torch
 
+from lmii_ros import machine
 from lmii_ros.benchmark import interleaved
 from lmii_ros.benchmark.naive import NaivePipeline
-from lmii_ros.operating_point.calibration import OPACITY
 from lmii_ros.operating_point.calibration import renderer
 from lmii_ros.segmenter import Segmenter
 from lmii_ros.simulation import PinholeCamera
@@ -61,7 +61,7 @@ def run(benchmark: PipelineBenchmark) -> dict[str, Any]:
         segmenter.prepare(frame.shape[:2])
         pipelines[f'{segmenter.engine.name} {segmenter.engine.precision}'] = _ours(segmenter)
     input_size = segmenter.input_size(frame.shape[:2])
-    pipelines = {'naive': NaivePipeline(segmenter.weight_file, input_size, OPACITY), **pipelines}
+    pipelines = {'naive': NaivePipeline(segmenter.weight_file, input_size), **pipelines}
     expected, _ = pipelines['naive'](frame)
     timings = interleaved.measure(
         {name: partial(pipeline, frame) for name, pipeline in pipelines.items()},
@@ -72,7 +72,7 @@ def run(benchmark: PipelineBenchmark) -> dict[str, Any]:
         'frame': f'{benchmark.size[0]}x{benchmark.size[1]}',
         'input': f'{input_size[1]}x{input_size[0]}',
         'threads': benchmark.threads,
-        'machine': interleaved.machine(),
+        'machine': machine.facts(),
         'pipelines': [{
             'name': name,
             'cpu_ms': 1000 * float(np.median(timing.cpu_s)),

@@ -62,7 +62,11 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def size(text: str) -> tuple[int, int]:
     """Return width and height of a text such as 1280x720."""
-    width, height = (int(number) for number in text.split('x'))
+    try:
+        width, height = (int(number) for number in text.split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}, expected width and height such as 1280x720') from None
     if not (0 < width <= MAX_SIZE and 0 < height <= MAX_SIZE):
         raise argparse.ArgumentTypeError(
             f'{text!r}, expected width and height of 1 to {MAX_SIZE}')

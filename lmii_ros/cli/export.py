@@ -72,12 +72,11 @@ def _export(options: argparse.Namespace) -> None:
 
 def _export_onnx(options: argparse.Namespace, source: Path) -> None:
     from lmii_ros import export
-    from lmii_ros.segmenter import Segmenter
-    segmenter = Segmenter(
-        source, engine='torch', device='cpu', precision='fp32',
-        input_height=options.input_height)
-    width, height = options.size or segmenter.info.input_size[::-1]
-    input_size = segmenter.input_size((height, width))
+    from lmii_ros import weights
+    from lmii_ros.segmenter import input_size_of
+    info = weights.read_info(source)
+    width, height = options.size or info.input_size[::-1]
+    input_size = input_size_of(info, options.input_height, (height, width))
     export.to_onnx(source, input_size, options.onnx)
     print(f'{options.onnx}: image uint8 1x{input_size[0]}x{input_size[1]}x3 (BGR) to logits')
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterator
 
-import cv2
-
 from lmii_ros import rendering
 from lmii_ros.bags import BagError
 from lmii_ros.bags import BagMessage
@@ -20,8 +18,6 @@ from lmii_ros.evaluation.bag_frames import BagFrame
 from lmii_ros.segmenter import Segmentation
 
 NODE = '/segmentation_node'
-OPACITY = 0.5
-JPEG_QUALITY = 80
 
 
 class Annotation:
@@ -63,7 +59,7 @@ class Annotation:
         self._write_originals(frame.time_ns)
         area = drivable_area(segmentation.labels, self._drivable)
         overlay = rendering.overlay(
-            frame.image, segmentation.labels, area, self._palette, OPACITY)
+            frame.image, segmentation.labels, area, self._palette, rendering.OPACITY)
         for name, image, encoding in (
                 ('labels', segmentation.labels, 'mono8'),
                 ('color', rendering.colorize(segmentation.labels, self._palette), 'rgb8'),
@@ -71,12 +67,9 @@ class Annotation:
                 ('drivable', area, 'mono8')):
             self._writer.write_image(
                 f'{NODE}/{name}', frame.stamp_ns, frame.frame_id, image, encoding, frame.time_ns)
-        _, jpeg = cv2.imencode(
-            '.jpg', cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR),
-            (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
         self._writer.write_compressed(
-            f'{NODE}/overlay/compressed', frame.stamp_ns, frame.frame_id, jpeg,
-            'rgb8; jpeg compressed bgr8', frame.time_ns)
+            f'{NODE}/overlay/compressed', frame.stamp_ns, frame.frame_id,
+            rendering.jpeg(overlay, rendering.JPEG_QUALITY), rendering.JPEG_FORMAT, frame.time_ns)
 
     def _write_originals(self, until_ns: int | None) -> None:
         while self._next_original is not None and (

@@ -18,8 +18,8 @@ from typing import Sequence
 
 from tqdm import tqdm
 
+from lmii_ros import machine
 from lmii_ros.bags import BagReader
-from lmii_ros.benchmark import interleaved
 from lmii_ros.engines import NonFiniteOutput
 from lmii_ros.evaluation import results
 from lmii_ros.evaluation.annotation import Annotation
@@ -42,7 +42,8 @@ class BagEvaluation:
     What to evaluate.
 
     :param bag: Path, see :class:`lmii_ros.bags.BagReader`.
-    :param out: Folder for the results; files of an earlier evaluation there are replaced.
+    :param out: Folder for the results; files of an earlier evaluation there are replaced, but
+        for an annotated bag, beside which no other is made.
     :param image_topic: Topic of the images; None if the bag has only one besides the labels.
     :param labels_topic: Topic of the ground truth; None for none.
     :param tolerance_ms: How far the stamps of an image and its ground truth may be apart.
@@ -137,7 +138,7 @@ def evaluate(
         'wall_s': wall_s,
         'frames_per_s': tally.frames.total / wall_s,
         'latency_ms': results.latency(network.seconds),
-        'machine': interleaved.machine(),
+        'machine': machine.facts(),
     })
     results.write(out / results.METRICS, document)
     return document

@@ -27,9 +27,9 @@ from typing import Sequence
 import cv2
 from tqdm import tqdm
 
+from lmii_ros import machine
 from lmii_ros import weights
 from lmii_ros.bags import is_bag_file
-from lmii_ros.benchmark import interleaved
 from lmii_ros.classes import ClassTable
 from lmii_ros.evaluation import bag
 from lmii_ros.evaluation import results
@@ -84,7 +84,7 @@ class Fleet:
     @property
     def threads(self) -> int:
         """CPU threads of a worker on this machine."""
-        return max(1, _cores() // self.workers)
+        return max(1, machine.cores() // self.workers)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def evaluate(
         'format': results.FORMAT, 'command': list(command),
         'started': started.isoformat(timespec='seconds'), 'wall_s': time.perf_counter() - start,
         'scheduler': scheduler, 'workers': fleet.workers, 'bags_evaluated': len(left),
-        'latency_ms': None, 'machine': interleaved.machine()})
+        'latency_ms': None, 'machine': machine.facts()})
     return merge(fleet, [task.name for task in done], failed)
 
 
@@ -316,10 +316,3 @@ def _below(name: str, picture: dict[str, Any]) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _cores() -> int:
-    # Those that this process may use, which a container may have limited.
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -19,10 +19,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lmii_ros import frames
+from lmii_ros import machine
 from lmii_ros.bags import BagError
 from lmii_ros.bags import BagImage
 from lmii_ros.bags import BagReader
-from lmii_ros.benchmark import interleaved
 from lmii_ros.classes import ClassTable
 from lmii_ros.evaluation import results
 from lmii_ros.evaluation.bag_frames import BagFrames
@@ -196,7 +196,7 @@ def score(evaluation: LiveEvaluation, drive: Drive) -> dict[str, Any]:
         'received': drive.received,
         'labelled': tally.frames.labelled,
         'latency_ms': results.latency(latencies(drive)),
-        'machine': interleaved.machine(),
+        'machine': machine.facts(),
     })
     results.write(out / results.METRICS, document)
     return document

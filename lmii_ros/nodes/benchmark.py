@@ -20,16 +20,15 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from lmii_ros import frames
-from lmii_ros.benchmark import interleaved
+from lmii_ros import machine
+from lmii_ros import weights
 from lmii_ros.nodes import child_nodes
 from lmii_ros.nodes.camera_stream import STEPS
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
 from lmii_ros.nodes.outputs import TOPICS
-from lmii_ros.nodes.process import keep_freed_memory
-from lmii_ros.nodes.process import shut_down
-from lmii_ros.nodes.statistics import DROPPED
-from lmii_ros.segmenter import Segmenter
+from lmii_ros.nodes.statistics import FrameCounts
+from lmii_ros.segmenter import input_size_of
 
 OURS = 'segmentation_node'
 NAIVE = 'naive_node'
@@ -129,16 +128,11 @@ def run(benchmark: NodeBenchmark) -> dict[str, Any]:
             benchmark.outputs):
         raise BenchmarkError(
             f'the naive node gives {" and ".join(NAIVE_OUTPUTS)}; choose outputs of these')
-    # Only to know what the node will do; it makes its own.
-    segmenter = Segmenter(benchmark.weight_file, engine='torch', device='cpu',
-                          precision='fp32', input_height=benchmark.input_height)
-    input_size = segmenter.input_size(benchmark.size[::-1])
-    child_nodes.use_shared_memory_profile()
-    # The observer takes as little of the nodes' processor time as it can.
-    keep_freed_memory()
-    rclpy.init(args=[])
-    try:
-        load = interleaved.machine()
+    weight_file = weights.find(benchmark.weight_file)
+    input_size = input_size_of(
+        weights.read_info(weight_file), benchmark.input_height, benchmark.size[::-1])
+    with child_nodes.observing():
+        load = machine.facts()
         turns: dict[str, list[Turn]] = {NAIVE: [], OURS: []} if benchmark.naive else {OURS: []}
         facts = {}
         for _ in range(benchmark.rounds):
@@ -147,7 +141,7 @@ def run(benchmark: NodeBenchmark) -> dict[str, Any]:
                 done.append(turn)
                 facts.update(told)
         return {
-            'weights': segmenter.weight_file.name,
+            'weights': weight_file.name,
             'frame': f'{benchmark.size[0]}x{benchmark.size[1]}',
             'input': f'{input_size[1]}x{input_size[0]}',
             'rate': benchmark.rate,
@@ -159,8 +153,6 @@ def run(benchmark: NodeBenchmark) -> dict[str, Any]:
             'machine': {**load, 'rmw': rclpy.get_rmw_implementation_identifier()},
             'nodes': [_summary(name, done, turns) for name, done in turns.items()],
         }
-    finally:
-        shut_down()
 
 
 def table(results: dict[str, Any]) -> str:
@@ -302,16 +294,12 @@ def _dropped(
     sent: int, labelled: int, before: dict[str, str], after: dict[str, str],
 ) -> Counter[str]:
     """Return where the frames went that did not come as labels; these counts and those add up."""
-    def since(key: str) -> int:
-        return int(after.get(key, 0)) - int(before.get(key, 0))
-
     if not after:
         return +Counter({'queue or transport': sent - labelled})
-    dropped = Counter({
-        key.removeprefix(DROPPED): since(key) for key in after if key.startswith(DROPPED)})
-    dropped['lost before the node'] = sent - since('frames received')
-    dropped['lost after the node'] = since('frames labelled') - labelled
-    return +dropped
+    counts = FrameCounts.between(before, after)
+    return counts.dropped + Counter({
+        'lost before the node': sent - counts.received,
+        'lost after the node': counts.labelled - labelled})
 
 
 def _cpu_s(process: subprocess.Popen) -> float:

@@ -8,11 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Iterator
 
 import rclpy
 from rclpy.node import Node
 
+from lmii_ros.nodes.process import RCLError
+from lmii_ros.nodes.process import keep_freed_memory
+from lmii_ros.nodes.process import shut_down
 from lmii_ros.share import shared_memory_profile
 
 START_TIMEOUT_S = 60.0
@@ -65,6 +70,26 @@ class ChildNodes:
 def use_shared_memory_profile() -> None:
     """Let this process and its children send images through shared memory; before rclpy.init."""
     os.environ |= shared_memory_profile(os.environ)
+
+
+@contextmanager
+def observing() -> Iterator[None]:
+    """
+    Use ROS in a program of ours, to see what its children do.
+
+    :raises ChildNodeError: If ROS cannot be used.
+    """
+    use_shared_memory_profile()
+    # The observer takes as little of the nodes' processor time as it can.
+    keep_freed_memory()
+    try:
+        rclpy.init(args=[])
+    except RCLError as error:
+        raise ChildNodeError(f'ROS does not start: {error}') from error
+    try:
+        yield
+    finally:
+        shut_down()
 
 
 def wait_for_publisher(observer: Node, topic: str, process: subprocess.Popen) -> None:

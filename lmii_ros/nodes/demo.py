@@ -22,7 +22,6 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.nodes import child_nodes
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.child_nodes import START_TIMEOUT_S
-from lmii_ros.nodes.process import shut_down
 from lmii_ros.nodes.recorder_node import TOPICS
 from lmii_ros.nodes.recorder_node import RecorderNode
 
@@ -71,14 +70,12 @@ def run(demo: Demo) -> None:
     :raises DemoError: If no frame was sent or labelled.
     :raises WeightError: If there are no such weights.
     """
-    info, _ = weights.load(weights.find(demo.weight_file))
+    classes = weights.read_info(weights.find(demo.weight_file)).classes
     folder = demo.out / time.strftime('%Y%m%d-%H%M%S')
     folder.mkdir(parents=True)
-    child_nodes.use_shared_memory_profile()
-    with ImageBagWriter(folder / 'bag') as bag:
+    with ImageBagWriter(folder / 'bag') as bag, child_nodes.observing():
+        recorder = RecorderNode(bag, len(classes))
         try:
-            rclpy.init(args=[])
-            recorder = RecorderNode(bag, len(info.classes))
             with ChildNodes() as children:
                 segmentation = children.start('segmentation_node', {
                     'weights': demo.weight_file, 'input_height': demo.input_height})
@@ -87,12 +84,10 @@ def run(demo: Demo) -> None:
                 _record(recorder, segmentation, camera, demo.seconds)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
-        finally:
-            shut_down()
     print(f'\r{recorder.progress()}')
     if not recorder.latencies_s:
         raise DemoError('no frame was labelled')
-    _print_scores(recorder, info.classes)
+    _print_scores(recorder, classes)
     if recorder.samples:
         print(f'contact sheet: {_write_contact_sheet(recorder, folder)}')
     print(f'annotated bag: {folder / "bag"}')

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections import Counter
 from concurrent.futures import Future as Written
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -42,7 +41,10 @@ from lmii_ros.evaluation.live import LiveEvaluation
 from lmii_ros.nodes import bag_player_node
 from lmii_ros.nodes import process
 from lmii_ros.nodes.process import NodeFailed
-from lmii_ros.nodes.statistics import DROPPED
+from lmii_ros.nodes.statistics import FrameCounts
+from lmii_ros.nodes.statistics import INACTIVE
+from lmii_ros.nodes.statistics import status_name
+from lmii_ros.nodes.statistics import status_of
 
 SPOOL = 'live'
 """Folder of the bag of what the node published."""
@@ -198,11 +200,11 @@ class EvaluationNode(Node):
         self._write_error = self._write_error or written.exception()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == f'{self._node_name}: segmentation':
-                self._status = {pair.key: pair.value for pair in status.values}
-                self._active = status.message != 'inactive'
-                self._status_time = time.monotonic()
+        found = status_of(message, status_name(self._node_name))
+        if found is not None:
+            text, self._status = found
+            self._active = text != INACTIVE
+            self._status_time = time.monotonic()
 
     def _tick(self) -> None:
         if self.finished.done():
@@ -237,10 +239,10 @@ class EvaluationNode(Node):
         return True
 
     def _is_warm(self) -> bool:
-        received, labelled, dropped = self._counts()
-        if received:
+        counts = self._counts()
+        if counts.received:
             # Labelled it is, or no image.
-            return received == labelled + dropped.total()
+            return counts.are_complete
         now = time.monotonic()
         # The node itself, and this one.
         if now - self._warmed_up > QUIET_S and self._warmer.get_subscription_count() > 1:
@@ -280,21 +282,14 @@ class EvaluationNode(Node):
         now = time.monotonic()
         if now - self._ended > SETTLE_TIMEOUT_S:
             return True
-        received, labelled, dropped = self._counts()
         return (
             self._status_time > self._last_message + 1
             and now - max(self._ended, self._last_message) > QUIET_S
-            and received == labelled + dropped.total())
+            and self._counts().are_complete)
 
-    def _counts(self) -> tuple[int, int, Counter[str]]:
-        """Return the node's counts of frames received, labelled and dropped in this drive."""
-        def since(key: str) -> int:
-            return int(self._status.get(key, 0)) - int(self._before.get(key, 0))
-
-        dropped = Counter({
-            key.removeprefix(DROPPED): since(key) for key in self._status
-            if key.startswith(DROPPED)})
-        return since('frames received'), since('frames labelled'), +dropped
+    def _counts(self) -> FrameCounts:
+        """Return the node's counts of frames in this drive."""
+        return FrameCounts.between(self._before, self._status)
 
     def _finish(self) -> None:
         self._close_spool()
@@ -302,20 +297,19 @@ class EvaluationNode(Node):
         name = self._status['weights']
         weight_file = self._weights.with_name(name)
         weight_file = weight_file if weight_file.is_file() else weights.find(name)
-        info, _ = weights.load(weight_file)
-        received, labelled, dropped = self._counts()
+        counts = self._counts()
         changed = {
             name: [self._before[name], self._status[name]] for name in FACTS
             if self._before[name] != self._status[name]}
         if changed:
             self.get_logger().warning(f'the operating point changed during the drive: {changed}')
         self.drive = Drive(
-            labels=self.evaluation.out / SPOOL, classes=info.classes,
+            labels=self.evaluation.out / SPOOL, classes=weights.read_info(weight_file).classes,
             operating_point={
                 **{name: self._status[name] for name in FACTS[:-1]},
                 'sha256': hashlib.sha256(weight_file.read_bytes()).hexdigest(),
                 'input_height': int(self._status['input height'])},
-            received=received, labelled=labelled, dropped=dropped,
+            received=counts.received, labelled=counts.labelled, dropped=counts.dropped,
             latencies_s=self._latencies_s, command=self._command,
             facts={
                 'started': self._started_at, 'wall_s': self._ended - self._started,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from rosbags.serde import SerdeError
@@ -39,18 +38,16 @@ def image_message(header: Header, pixels: np.ndarray, encoding: str) -> Image:
     return message
 
 
-def jpeg_message(header: Header, pixels: np.ndarray, quality: int) -> CompressedImage:
+def compressed_message(header: Header, data: np.ndarray, format: str) -> CompressedImage:
     """
     Return a compressed image message.
 
     :param header: Copied by reference.
-    :param pixels: uint8 [H, W, 3] in red, green, blue.
-    :param quality: Of the JPEG, 1 to 100.
+    :param data: uint8 [N].
+    :param format: As of sensor_msgs.
     """
-    _, data = cv2.imencode(
-        '.jpg', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality))
-    message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
-    # As above: bytes that are assigned are checked one by one on Humble.
+    message = CompressedImage(header=header, format=format)
+    # As above.
     message.data.frombytes(data.data)
     return message
 

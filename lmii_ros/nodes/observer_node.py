@@ -15,6 +15,8 @@ from sensor_msgs.msg import CameraInfo
 
 from lmii_ros.nodes.image_message import deserialize
 from lmii_ros.nodes.outputs import TOPICS
+from lmii_ros.nodes.statistics import status_name
+from lmii_ros.nodes.statistics import status_of
 
 KEPT = 8
 """Label images that are kept, the first ones."""
@@ -35,7 +37,7 @@ class ObserverNode(Node):
 
     def __init__(self, namespace: str, node_name: str, outputs: tuple[str, ...]) -> None:
         super().__init__('observer_node', namespace=namespace)
-        self._status_name = f'{namespace}/{node_name}: segmentation'
+        self._status_name = status_name(f'{namespace}/{node_name}')
         self.told: dict[str, str] = {}
         self.forget()
         queue = QoSProfile(depth=100)
@@ -71,6 +73,6 @@ class ObserverNode(Node):
             self.labels[stamp] = message
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == self._status_name:
-                self.told = {pair.key: pair.value for pair in status.values}
+        found = status_of(message, self._status_name)
+        if found is not None:
+            _, self.told = found

@@ -7,11 +7,13 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
+from typing import Iterator
 
 import numpy as np
 
@@ -282,11 +284,9 @@ class Operation:
         if not is_new:
             return
         finish()
-        self.paused = PREPARING
         # As in _fix.
-        with suppress(OutOfMemory):
+        with self._pausing(PREPARING), suppress(OutOfMemory):
             self.segmenter.prepare(frame_size)
-        self.paused = ''
         if self._keeper is not None:
             self._keeper.renew()
 
@@ -294,8 +294,7 @@ class Operation:
         """Label at the point that the parameters name."""
         from lmii_ros import weights
         settings, segmenter = self._settings, self.segmenter
-        self.paused = PREPARING
-        try:
+        with self._pausing(PREPARING):
             if self._chosen:
                 segmenter = self._load(weights.find(settings.weights), settings.precision, 0)
                 self._chosen = False
@@ -313,26 +312,30 @@ class Operation:
             # Where memory runs out, the frame itself will find out, and make do with less.
             with suppress(OutOfMemory):
                 segmenter.prepare(frame_size)
-        finally:
-            self.paused = ''
 
     def _choose(self, sample: Sample, target: Target, *, anew: bool) -> None:
         """Find and take the best point for a target rate."""
-        self.paused = 'calibrating, nothing is labelled'
-        try:
+        with self._pausing('calibrating, nothing is labelled'):
             # What is still being made ready would slow what is measured.
             self._stop_keeping(wait=True)
             choice, ladder = find_point(
                 sample, self._settings, target, self._logger, anew=anew,
                 cancelled=self._cancelled.is_set)
             segmenter = self._make(choice.timing.candidate.point)
-        finally:
-            self.paused = ''
         self._chosen = True
         self.segmenter = segmenter
         self._keeper = RateKeeper(
             choice, ladder, target, self._make, self._logger,
             lowest_priority=not segmenter.engine.keeps_priority)
+
+    @contextmanager
+    def _pausing(self, why: str) -> Iterator[None]:
+        """Tell why nothing is labelled for as long as a block takes."""
+        self.paused = why
+        try:
+            yield
+        finally:
+            self.paused = ''
 
     def _make(self, point: OperatingPoint) -> Segmenter:
         segmenter = self._load(point.weights, point.precision, point.input_height)

@@ -27,8 +27,8 @@ from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import drivable_area
 from lmii_ros.drivable import drivable_boundary
 from lmii_ros.nodes import ground
+from lmii_ros.nodes.image_message import compressed_message
 from lmii_ros.nodes.image_message import image_message
-from lmii_ros.nodes.image_message import jpeg_message
 from lmii_ros.nodes.mounting import Mounting
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
@@ -157,8 +157,9 @@ class Outputs:
         if self.wanted('overlay'):
             self._publish('overlay', image_message(header, pictures.overlay, 'rgb8'))
         if self.wanted('overlay/compressed'):
-            self._publish('overlay/compressed', jpeg_message(
-                header, pictures.overlay, settings.jpeg_quality))
+            self._publish('overlay/compressed', compressed_message(
+                header, rendering.jpeg(pictures.overlay, settings.jpeg_quality),
+                rendering.JPEG_FORMAT))
         if self.wanted(*GROUND_TOPICS):
             self._publish_ground(header, pictures, camera_info, settings)
         self.publish_camera_info(header, camera_info, segmentation.labels.shape)

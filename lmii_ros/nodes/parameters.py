@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from lmii_ros import rendering
 from lmii_ros.camera import CameraPose
 from lmii_ros.classes import ClassTable
 from lmii_ros.drivable import Grid
@@ -152,8 +153,8 @@ class Settings:
     offered_weights: tuple[str, ...] = ('auto',)
     drivable_classes: tuple[str, ...] = ('',)
     min_confidence: float = 0.0
-    opacity: float = 0.5
-    jpeg_quality: int = 80
+    opacity: float = rendering.OPACITY
+    jpeg_quality: int = rendering.JPEG_QUALITY
     camera_poses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """By camera, of those that are told; parameters of their own, see :func:`pose_parameter`."""
     rectified: bool = False

@@ -15,7 +15,7 @@ from typing import Sequence
 import numpy as np
 import rclpy
 
-from lmii_ros.benchmark import interleaved
+from lmii_ros import machine
 from lmii_ros.nodes import child_nodes
 from lmii_ros.nodes.benchmark import BUSY_LOOP
 from lmii_ros.nodes.benchmark import BenchmarkError
@@ -24,8 +24,6 @@ from lmii_ros.nodes.benchmark import PICTURES
 from lmii_ros.nodes.benchmark import QUIET_S
 from lmii_ros.nodes.child_nodes import ChildNodes
 from lmii_ros.nodes.observer_node import ObserverNode
-from lmii_ros.nodes.process import keep_freed_memory
-from lmii_ros.nodes.process import shut_down
 from lmii_ros.operating_point import OperatingPoint
 from lmii_ros.operating_point import Target
 from lmii_ros.operating_point import tuning
@@ -102,23 +100,17 @@ def run(
     """
     for target in (*benchmark.targets, benchmark.disturbed or 1.0):
         _tuning(benchmark, target)
-    child_nodes.use_shared_memory_profile()
-    # The observer takes as little of the nodes' processor time as it can.
-    keep_freed_memory()
-    rclpy.init(args=[])
-    try:
+    with child_nodes.observing():
         results: dict[str, Any] = {
             'frame': f'{benchmark.size[0]}x{benchmark.size[1]}',
             'weights': list(benchmark.weight_files),
             'seconds': benchmark.seconds,
-            'machine': interleaved.machine(),
+            'machine': machine.facts(),
             'targets': [_target(benchmark, target, progress) for target in benchmark.targets],
         }
         if benchmark.disturbed:
             results['disturbance'] = _disturbance(benchmark)
         return results
-    finally:
-        shut_down()
 
 
 def table(results: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.parameters import Settings
 from lmii_ros.nodes.parameters import SettingsError
 from lmii_ros.nodes.process import NodeFailed
+from lmii_ros.nodes.statistics import status_name
 from lmii_ros.operating_point import Cancelled
 
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -292,12 +293,12 @@ class SegmentationNode(LifecycleNode):
         if self._operation is not None:
             facts, paused, warning = (
                 self._operation.facts(), self._operation.paused, self._operation.warning())
-        name = f'{self.get_fully_qualified_name()}: segmentation'
+        node = self.get_fully_qualified_name()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [
             stream.statistics.report(
-                f'{name} {stream.camera}'.rstrip(), facts, active=self._worker is not None,
+                status_name(node, stream.camera), facts, active=self._worker is not None,
                 stale_after=self._settings.stale_after, paused=paused,
                 warning=warning or stream.warning(), why_silent=stream.why_silent)
             for stream in self._streams]

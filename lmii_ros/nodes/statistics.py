@@ -8,19 +8,24 @@ import threading
 import time
 from collections import Counter
 from collections import deque
+from dataclasses import dataclass
 from typing import Callable
 from typing import Mapping
 from typing import Sequence
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_msgs.msg import KeyValue
 
 WINDOW = 300
 """Frames over which latencies are taken."""
 
+INACTIVE = 'inactive'
+"""Message of a node that does not expect frames."""
+RECEIVED, LABELLED = 'frames received', 'frames labelled'
 DROPPED = 'frames dropped: '
-"""Start of the keys that tell how many frames were dropped; the reason follows."""
+"""Keys of counts; the last one is followed by the reason."""
 
 NOT_FAULTS = ('superseded', 'over_target', 'no_subscriber', 'deactivated')
 """Reasons for which dropping a frame is as it should be."""
@@ -122,8 +127,8 @@ class FrameStatistics:
             recent = self._dropped - dropped
             values = {
                 **facts,
-                'frames received': self._received,
-                'frames labelled': self._labelled,
+                RECEIVED: self._received,
+                LABELLED: self._labelled,
                 **{DROPPED + key: count for key, count in self._dropped.items()},
                 'input rate (Hz)': f'{(self._received - received) / period:.1f}',
                 'output rate (Hz)': f'{(self._labelled - labelled) / period:.1f}',
@@ -139,7 +144,7 @@ class FrameStatistics:
         drops = DROPPED + ', '.join(f'{key} {count}' for key, count in sorted(faults.items()))
         level, message = DiagnosticStatus.OK, 'labelling'
         if not active:
-            message = 'inactive'
+            message = INACTIVE
         elif 'non_finite_output' in faults:
             level, message = DiagnosticStatus.ERROR, 'the network gives values that are not finite'
         elif age > stale_after:
@@ -167,6 +172,49 @@ class FrameStatistics:
         return {
             f'{name} p50 (ms)': f'{1000 * np.median([steps[name] for steps in self._steps]):.2f}'
             for name in names}
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """What a node told of the frames that came between two of its diagnostics."""
+
+    received: int
+    labelled: int
+    dropped: Counter[str]
+    """By reason."""
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether what became of each frame that came is told."""
+        return self.received == self.labelled + self.dropped.total()
+
+    @classmethod
+    def between(cls, before: Mapping[str, str], after: Mapping[str, str]) -> FrameCounts:
+        """Return the difference of the values of two diagnostics, of the first perhaps none."""
+        def since(key: str) -> int:
+            return int(after.get(key, 0)) - int(before.get(key, 0))
+
+        dropped = Counter({
+            key.removeprefix(DROPPED): since(key) for key in after if key.startswith(DROPPED)})
+        return cls(since(RECEIVED), since(LABELLED), +dropped)
+
+
+def status_name(node: str, camera: str = '') -> str:
+    """
+    Return the name of the status of a camera.
+
+    :param node: The node's name with its namespace.
+    :param camera: Empty for the only one.
+    """
+    return f'{node}: segmentation {camera}'.rstrip()
+
+
+def status_of(message: DiagnosticArray, name: str) -> tuple[str, dict[str, str]] | None:
+    """Return message and values of the status of a name, None if it is not among these."""
+    for status in message.status:
+        if status.name == name:
+            return status.message, {pair.key: pair.value for pair in status.values}
+    return None
 
 
 def _percentiles(name: str, seconds: Sequence[float]) -> dict[str, str]:

@@ -37,7 +37,6 @@ MAX_S = 0.25
 """So long a round lasts, if that makes at least MIN_FRAMES."""
 HOPELESS = 1.5
 """One whose first frames all take this many times the budget is not timed any further."""
-OPACITY = 0.5
 
 
 class Calibration:
@@ -220,6 +219,6 @@ def renderer(classes: ClassTable) -> Callable[[np.ndarray, np.ndarray], np.ndarr
 
     def render(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
         area = drivable_area(labels, drivable)
-        return rendering.overlay(frame, labels, area, palette, OPACITY)
+        return rendering.overlay(frame, labels, area, palette, rendering.OPACITY)
 
     return render

@@ -47,6 +47,7 @@ from lmii_ros.training.teacher import teacher_of
 from lmii_ros.weights import WeightInfo
 
 MAX_GRADIENT_NORM = 5.0
+VALIDATE_EVERY = 5
 
 
 class WorkerError(ValueError):
@@ -63,7 +64,6 @@ def train(
     workers: int = 1,
     compiled: bool = False,
     stop_after: int | None = None,
-    validate_every: int = 5,
 ) -> Path:
     """
     Train a network, or go on where an earlier call was interrupted.
@@ -73,8 +73,8 @@ def train(
     at the end. Under torchrun the processes share each batch, and the first of them writes.
 
     :param training: What is trained on.
-    :param validation: What is measured on every ``validate_every`` epochs, and at the end, unless
-        the recipe holds out drives of ``training`` for that.
+    :param validation: What is measured on every :data:`VALIDATE_EVERY` epochs, and at the end,
+        unless the recipe holds out drives of ``training`` for that.
     :param out: Folder for the results; made if missing.
     :param workers: Processes that prepare images, for each process that trains.
     :param compiled: Whether torch compiles the network's blocks, for which it needs a C++
@@ -130,7 +130,7 @@ def train(
     for epoch in range(first_epoch, epochs + 1):
         # After the checkpoint, and so also of an epoch whose measuring was interrupted.
         if validation and progress and progress.lacks_miou(epoch) and (
-                epoch == epochs or epoch % validate_every == 0):
+                epoch == epochs or epoch % VALIDATE_EVERY == 0):
             progress.measured(_validate(average.module, recipe, validation, device))
         if epoch == epochs:
             break
