@@ -16,6 +16,9 @@ MAX_PIXELS = 1 << 25
 MAX_ASPECT = 16
 """So are frames that many times as long as they are high, or as high as they are long."""
 
+COMPRESSED = ('jpeg', 'png')
+"""Encodings of compressed images."""
+
 # Not rosbags.image: its one public conversion ignores `step` and the chroma rows of nv12, refuses
 # 8UC1 and 8UC3 as colours, and takes some 20 ms for a 16-bit image of 1280x720 where cv2 takes
 # 0.3 ms. What would be left of it is this table.
@@ -192,7 +195,7 @@ def encode(image: np.ndarray, encoding: str) -> tuple[np.ndarray, int]:
     else:
         raise FrameError(
             'unknown_encoding', f'cannot encode a frame as {encoding!r:.60}; expected one of: '
-            f'{", ".join(_CONVERSIONS)}, mono16')
+            f'{", ".join(_CONVERSIONS)}, mono16; for a compressed image {" or ".join(COMPRESSED)}')
     rows = len(data)
     data = np.ascontiguousarray(data).view(np.uint8).reshape(rows, -1)
     return data, data.shape[1]

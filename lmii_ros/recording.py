@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from lmii_ros import frames
 from lmii_ros import sources
 from lmii_ros.bags import ImageBagWriter
 from lmii_ros.classes import UNKNOWN
@@ -22,7 +23,6 @@ from lmii_ros.datasets import CAMVID_VOID
 from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import SYNTHETIC
 
-COMPRESSED = ('jpeg', 'png')
 TOPIC = '/camera/image_raw'
 INFO_TOPIC = '/camera/camera_info'
 LABELS_TOPIC = '/camera/ground_truth'
@@ -126,7 +126,7 @@ def _void(recording: Recording) -> int:
 
 
 def _write_image(bag: ImageBagWriter, stamp_ns: int, image: np.ndarray, encoding: str) -> None:
-    if encoding not in COMPRESSED:
+    if encoding not in frames.COMPRESSED:
         bag.write_frame(TOPIC, stamp_ns, FRAME_ID, image, encoding)
         return
     options = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY) if encoding == 'jpeg' else ()

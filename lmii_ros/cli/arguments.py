@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import Callable
 
 KIND_HELP = (
@@ -58,6 +60,15 @@ def at_least(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f'{text}, expected at least {least}')
         return number
     return integer
+
+
+def result_file(text: str) -> Path:
+    """Return the path of a file to write; where it cannot be, that is said before long work."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}, expected a file in a folder that is there and can be written to')
+    return path
 
 
 def size(text: str) -> tuple[int, int]:

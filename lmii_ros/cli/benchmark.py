@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from lmii_ros.cli import arguments
 
@@ -103,7 +102,7 @@ def _add_contenders(parser: argparse.ArgumentParser, default: list[str], said: s
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--json', type=Path, help='file for the same as JSON')
+    parser.add_argument('--json', type=arguments.result_file, help='file for the same as JSON')
 
 
 def _benchmark_network(options: argparse.Namespace) -> None:

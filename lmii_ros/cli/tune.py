@@ -51,6 +51,8 @@ def _tune(options: argparse.Namespace) -> None:
         engine=options.engine, device=options.device, precision=options.precision,
         threads=options.threads, image_transport=options.image_transport,
         exhaustive=options.exhaustive, anew=options.anew)
+    # Now, since a search takes long.
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
         choice = tuning.run(wanted, _show)
     finally:

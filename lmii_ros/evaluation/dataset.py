@@ -16,6 +16,7 @@ from lmii_ros.datasets import Dataset
 from lmii_ros.engines import PRECISIONS
 from lmii_ros.engines import EngineError
 from lmii_ros.engines import NonFiniteOutput
+from lmii_ros.evaluation.tally import known
 from lmii_ros.segmenter import Segmenter
 
 LADDER = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25)
@@ -121,10 +122,6 @@ def table(counts: np.ndarray, classes: ClassTable) -> str:
 def to_json(counts: np.ndarray, classes: ClassTable) -> str:
     """Return the scores (0..1, null where there is nothing to score) and the counts as JSON."""
     scores = metrics.scores(counts)
-
-    def known(value: float) -> float | None:
-        return None if np.isnan(value) else float(value)
-
     return json.dumps({
         'miou': known(scores.miou),
         'pixel_accuracy': known(scores.pixel_accuracy),

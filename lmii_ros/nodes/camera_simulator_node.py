@@ -34,8 +34,6 @@ from lmii_ros.simulation import PinholeCamera
 from lmii_ros.simulation import SYNTHETIC
 from lmii_ros.sources import SourceFrame
 
-COMPRESSED = ('jpeg', 'png')
-"""Encodings that are published on image/compressed."""
 SETTLING_S = 0.5
 """How long a subscriber that we know of may not know us yet, and miss a best-effort frame."""
 LAST_FRAME_TIMEOUT = Duration(seconds=1)
@@ -87,7 +85,7 @@ class CameraSimulatorNode(Node):
             self._parameters[name] = self.declare_parameter(name, default, descriptor).value
         overriding = {'qos_overriding_options': QOS_OVERRIDES}
         qos = QoSProfile(depth=10)
-        if self._parameters['encoding'] in COMPRESSED:
+        if self._parameters['encoding'] in frames.COMPRESSED:
             self._image_publisher = self.create_publisher(
                 CompressedImage, 'image/compressed', qos, **overriding)
         else:
@@ -163,7 +161,7 @@ class CameraSimulatorNode(Node):
             self._truth_publisher.publish(image_message(header, frame.labels, 'mono8'))
         self._info_publisher.publish(self._camera_info(header, frame))
         encoding = self._parameters['encoding']
-        if encoding in COMPRESSED:
+        if encoding in frames.COMPRESSED:
             self._image_publisher.publish(CompressedImage(
                 header=header, format=f'bgr8; {encoding} compressed bgr8',
                 data=cv2.imencode('.' + encoding, frame.image)[1].tobytes()))

@@ -143,9 +143,10 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
     """
     Write the curve as PNG and the parameters as YAML, and return the files' paths.
 
+    :param folder: It must exist.
+
     :raises OperatingPointError: If matplotlib is not installed; the parameters are written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target.fps:g}fps' + (
         f'_{tuning.target.cameras}cameras' if tuning.target.cameras > 1 else '')
     paths = [folder / f'curve_{name}.png', folder / f'operating_point_{name}.yaml']

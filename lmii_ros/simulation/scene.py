@@ -44,7 +44,7 @@ class RoadScene:
 
     A frame depends on the seed, the camera, the speed and the time only. Where nothing hides the
     ground it is Road up to `road_half_width` from the road's centre, measured across the mean
-    direction of the road, then Pavement for `pavement_width`. `side_road` is the side on which
+    direction of the road, then Pavement beside it. `side_road` is the side on which
     roads turn off (1 left, -1 right) or None.
 
     :param seed: Chooses everything that differs between scenes: layout, objects, light, weather.
@@ -74,7 +74,6 @@ class RoadScene:
         self._street = Street(
             self.seed, self._road, surroundings, drawings, self._light, self.camera)
         self.road_half_width = self._road.half_width
-        self.pavement_width = self._road.pavement_width
         self.side_road = self._road.side_road
 
     def render(self, time_s: float) -> SimulatedFrame:
