@@ -238,6 +238,15 @@ def test_a_frame_rate_is_held_for_each_camera(start_node, client, rated_weights)
     assert len(re.findall('candidates timed', node.output)) == 1
 
 
+def test_what_is_not_to_be_one_more_takes_the_place_of_what_waits():
+    newest = NewestFrame()
+    assert not newest.replace('a', 1)
+    newest.put('a', 2)
+    assert newest.replace('a', 3) and not newest.replace('b', 4)
+    assert newest.take() == ('a', 3)
+    assert newest.close() == ()
+
+
 def test_the_newest_of_each_source_in_turn():
     newest = NewestFrame()
     assert not newest.put('a', 1)

@@ -30,6 +30,14 @@ class NewestFrame(Generic[Source, Item]):
             self._condition.notify()
         return dropped
 
+    def replace(self, source: Source, item: Item) -> bool:
+        """Leave an item of a source if an older one waits, which is dropped; return whether so."""
+        with self._condition:
+            waits = source in self._items
+            if waits:
+                self._items[source] = item
+        return waits
+
     def take(self) -> tuple[Source, Item] | None:
         """Wait for an item and return it with its source, or None once the slots are closed."""
         with self._condition:

@@ -199,7 +199,9 @@ class SegmentationNode(LifecycleNode):
     def _on_image(self, stream: CameraStream, message: Any, received: float) -> None:
         target_fps = self._settings.target_fps
         if target_fps and not stream.pace.admits(received, 1 / target_fps):
-            stream.statistics.dropped('over_target')
+            # In the place of one that waits it is no frame more, but a newer one.
+            replaced = self._newest.replace(stream, (message, received))
+            stream.statistics.dropped('superseded' if replaced else 'over_target')
             return
         if self._newest.put(stream, (message, received)):
             stream.statistics.dropped('superseded')
