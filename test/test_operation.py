@@ -71,7 +71,7 @@ def test_a_smaller_input_has_the_memory_of_the_attempt_that_failed(run, rated_we
     assert running.segmenter.input_height == 128
     # A second time there would be no end to it.
     taken.clear()
-    with pytest.raises(operation.NodeFailed, match='out of memory at input height 128; use'):
+    with pytest.raises(operation.NodeFailed, match='out of memory; use a smaller network'):
         label(running, '', FRAME, settings)
     running.retry()
     label(running, '', FRAME, settings)

@@ -355,9 +355,7 @@ class Operation:
         asked = self.segmenter.input_size(frame_size)[0]
         height = asked // 2
         if self._made_do or height < MIN_INPUT_HEIGHT:
-            raise NodeFailed(
-                f'{error} at input height {asked}; use a smaller network or input_height'
-            ) from error
+            raise NodeFailed(f'{error}; use a smaller network or input_height') from error
         self._logger.error(f'{error}; going on at input height {height}')
         self._made_do = (
             f'memory ran out: at input height {height} instead of {asked}; set input_height to '
