@@ -11,7 +11,6 @@ from typing import Mapping
 
 import numpy as np
 
-
 TIMED_CALLS = 2
 """A turn."""
 
@@ -30,9 +29,7 @@ class Timing:
     cpu_s: np.ndarray
 
 
-def measure(
-    contenders: Mapping[str, Callable[[], object]], rounds: int,
-) -> dict[str, Timing]:
+def measure(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
     """
     Call each contender in turn, round by round.
 

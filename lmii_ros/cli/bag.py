@@ -56,6 +56,7 @@ def _bag_make(options: argparse.Namespace) -> None:
 
 def _bag_transport(options: argparse.Namespace) -> None:
     from lmii_ros.evaluation.live import LiveEvaluation
-    print(LiveEvaluation(
+    _, image_transport = LiveEvaluation(
         bag=options.bag, out=Path(), image_topic=options.topic or None,
-        labels_topic=options.labels or None).image_transport())
+        labels_topic=options.labels or None).image_source()
+    print(image_transport)

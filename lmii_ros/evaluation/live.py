@@ -69,9 +69,9 @@ class LiveEvaluation:
             if not low <= value <= high:
                 raise ValueError(f'{name} is {value}, expected {low} to {high:g}')
 
-    def topics(self) -> tuple[str, str]:
+    def image_source(self) -> tuple[str, str]:
         """
-        Return the topic of the images and its message type.
+        Return the topic of the images and how they come there, ``raw`` or ``compressed``.
 
         :raises BagError: If the bag or one of the topics is not there, the images could be of
             several topics, or the bag is of ROS 1.
@@ -85,16 +85,8 @@ class LiveEvaluation:
             if self.labels_topic is not None:
                 besides = [reader.image_topic(self.labels_topic)]
             topic = reader.image_topic(self.image_topic, besides)
-            return topic, reader.image_topics()[topic]
-
-    def image_transport(self) -> str:
-        """
-        Return what the segmentation node's parameter of that name is to be: raw or compressed.
-
-        :raises BagError: As :meth:`topics`.
-        """
-        _, kind = self.topics()
-        return 'compressed' if kind == 'sensor_msgs/msg/CompressedImage' else 'raw'
+            kind = reader.image_topics()[topic]
+            return topic, 'compressed' if kind == 'sensor_msgs/msg/CompressedImage' else 'raw'
 
 
 @dataclass
@@ -136,7 +128,7 @@ def score(evaluation: LiveEvaluation, drive: Drive) -> dict[str, Any]:
     """
     out = evaluation.out
     classes = drive.classes
-    image_topic, _ = evaluation.topics()
+    image_topic, _ = evaluation.image_source()
     with ExitStack() as stack:
         reader = stack.enter_context(BagReader(evaluation.bag))
         labels = _Received(stack.enter_context(BagReader(drive.labels)), LABELS_TOPIC)

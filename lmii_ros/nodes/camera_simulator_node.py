@@ -27,6 +27,7 @@ from std_msgs.msg import Header
 from lmii_ros import frames
 from lmii_ros import sources
 from lmii_ros.nodes import process
+from lmii_ros.nodes.image_message import compressed_message
 from lmii_ros.nodes.image_message import image_message
 from lmii_ros.nodes.parameters import QOS_OVERRIDES
 from lmii_ros.nodes.process import NodeFailed
@@ -162,9 +163,9 @@ class CameraSimulatorNode(Node):
         self._info_publisher.publish(self._camera_info(header, frame))
         encoding = self._parameters['encoding']
         if encoding in frames.COMPRESSED:
-            self._image_publisher.publish(CompressedImage(
-                header=header, format=f'bgr8; {encoding} compressed bgr8',
-                data=cv2.imencode('.' + encoding, frame.image)[1].tobytes()))
+            self._image_publisher.publish(compressed_message(
+                header, cv2.imencode('.' + encoding, frame.image)[1],
+                f'bgr8; {encoding} compressed bgr8'))
         else:
             data, step = frames.encode(frame.image, encoding)
             height, width = frame.image.shape[:2]

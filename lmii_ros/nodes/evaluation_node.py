@@ -129,7 +129,7 @@ class EvaluationNode(Node):
         """Subscribe, and wait for the segmentation node. See :class:`process.RunnableNode`."""
         evaluation = self.evaluation
         try:
-            self._topic, kind = evaluation.topics()
+            self._topic, image_transport = evaluation.image_source()
             evaluation.out.mkdir(parents=True, exist_ok=True)
             for name in (results.METRICS, results.RUN):
                 (evaluation.out / name).unlink(missing_ok=True)
@@ -140,8 +140,8 @@ class EvaluationNode(Node):
         except (ValueError, OSError) as error:
             raise NodeFailed(str(error)) from error
         message_type, self._image = {
-            'sensor_msgs/msg/Image': (Image, 'image'),
-            'sensor_msgs/msg/CompressedImage': (CompressedImage, 'image/compressed')}[kind]
+            'raw': (Image, 'image'),
+            'compressed': (CompressedImage, 'image/compressed')}[image_transport]
         # Best effort fits whatever the recorded topic's reliability was.
         self._images = self.create_subscription(
             message_type, self._image, self._on_image,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
 from dataclasses import replace
+from functools import cached_property
 import math
 import re
 from typing import Iterable
@@ -191,7 +192,7 @@ class Settings:
         """Return where a camera is, all zeros if that is not told."""
         return CameraPose(*self.camera_poses.get(camera, ()))
 
-    @property
+    @cached_property
     def target(self) -> Target | None:
         """The frame rate to hold, None for the fixed weights and input height."""
         if not self.target_fps:

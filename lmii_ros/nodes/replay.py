@@ -27,11 +27,11 @@ def run(
     :raises BagError: If the bag or one of its topics is not there.
     :raises ChildNodeError: If a node fails, or not all of the bag could be used.
     """
-    topic, _ = evaluation.topics()
+    topic, image_transport = evaluation.image_source()
     child_nodes.use_shared_memory_profile()
     with ChildNodes() as children:
         segmentation = children.start('segmentation_node', {
-            **parameters, 'image_transport': evaluation.image_transport()})
+            **parameters, 'image_transport': image_transport})
         evaluating = children.start('evaluation_node', {
             'bag': str(evaluation.bag), 'out': str(evaluation.out), 'topic': topic,
             'labels': evaluation.labels_topic or '', 'tolerance_ms': evaluation.tolerance_ms,

@@ -144,7 +144,6 @@ def write(tuning: Tuning, choice: Choice, folder: Path) -> list[Path]:
     Write the curve as PNG and the parameters as YAML, and return the files' paths.
 
     :param folder: It must exist.
-
     :raises OperatingPointError: If matplotlib is not installed; the parameters are written.
     """
     name = f'{tuning.size[0]}x{tuning.size[1]}_{tuning.target.fps:g}fps' + (
